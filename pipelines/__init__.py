@@ -1,0 +1,1 @@
+"""The `voxpool` command: batch pipelines over the voxpool library."""
