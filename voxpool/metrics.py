@@ -32,7 +32,8 @@ class ClassScore:
     Attributes:
         dice: Dice coefficient, 0 to 1; NaN when the class is absent from both.
         hd95_mm: 95th percentile Hausdorff distance in mm: the larger of the two directed 95th percentiles
-            over boundary voxels. The image diagonal when the class was missed, NaN when the target has none of it.
+            over boundary voxels. The image diagonal when the class was missed, NaN when the
+            target has none of it.
         assd_mm: Average symmetric surface distance in mm, with the same values for empty masks.
         volume_ml: Volume of the class in the prediction, in mL.
         target_volume_ml: Volume of the class in the target, in mL.
