@@ -1,0 +1,73 @@
+"""Pooling kernels out of torch operations only: any device, no compiler, memory of a few arrays of `x`'s size."""
+
+import torch
+from torch import Tensor
+
+_INT32_MAX = 2**31 - 1
+
+
+def _slots(segments: Tensor, num_segments: int) -> Tensor:
+    """Return ids as int64 with everything outside 0..K-1 sent to the spare slot K.
+
+    On CUDA ids are not checked (that would wait for the device); the spare slot keeps a wrong one from writing
+    into another segment.
+    """
+    inside = (segments >= 0) & (segments < num_segments)
+    return torch.where(inside, segments, num_segments).to(torch.int64)
+
+
+def segment_max(x: Tensor, segments: Tensor, num_segments: int) -> tuple[Tensor, Tensor]:
+    """See `voxpool.kernels.registry.PoolKernels.segment_max`."""
+    samples, channels, size = x.shape
+    slots = _slots(segments, num_segments).unsqueeze(1).expand(samples, channels, size)
+    best = x.new_full((samples, channels, num_segments + 1), float("-inf"))
+    best.scatter_reduce_(2, slots, x, "amax")
+    # A segment with a NaN has best NaN, which equals nothing: there only the NaNs themselves are candidates.
+    wins = (x == best.gather(2, slots)) | x.isnan()
+    index_dtype = torch.int32 if size < _INT32_MAX else torch.int64
+    positions = torch.arange(size, dtype=index_dtype, device=x.device)
+    first = torch.full(best.shape, size, dtype=index_dtype, device=x.device)
+    first.scatter_reduce_(2, slots, torch.where(wins, positions, size), "amin")
+    first = first[..., :num_segments].to(torch.int64)
+    empty = first == size
+    argmax = first.masked_fill(empty, -1)
+    if size == 0:
+        return x.new_zeros(argmax.shape), argmax
+    # Read back from x, not from best: amax may return either of the equal zeros -0 and +0.
+    values = x.gather(2, first.masked_fill(empty, 0)).masked_fill(empty, 0)
+    return values, argmax
+
+
+def _totals(x: Tensor, segments: Tensor, num_segments: int) -> Tensor:
+    samples, channels, size = x.shape
+    # Metal has no float64; there long sums carry float32 rounding.
+    dtype = torch.float32 if x.device.type == "mps" else torch.float64
+    slots = _slots(segments, num_segments).unsqueeze(1)
+    totals = torch.zeros((samples, channels, num_segments + 1), dtype=dtype, device=x.device)
+    for c in range(channels):
+        # Channel by channel, so that the float64 copy of x is one channel large.
+        totals[:, c : c + 1].scatter_add_(2, slots, x[:, c : c + 1].to(dtype))
+    return totals[..., :num_segments]
+
+
+def segment_sum(x: Tensor, segments: Tensor, num_segments: int) -> Tensor:
+    """See `voxpool.kernels.registry.PoolKernels.segment_sum`."""
+    return _totals(x, segments, num_segments).to(x.dtype).contiguous()
+
+
+def segment_mean(x: Tensor, segments: Tensor, num_segments: int) -> tuple[Tensor, Tensor]:
+    """See `voxpool.kernels.registry.PoolKernels.segment_mean`."""
+    slots = _slots(segments, num_segments)
+    counts = torch.zeros((len(segments), num_segments + 1), dtype=torch.int64, device=x.device)
+    counts.scatter_add_(1, slots, torch.ones_like(slots))
+    counts = counts[:, :num_segments].contiguous()
+    means = _totals(x, segments, num_segments) / counts.clamp(min=1).unsqueeze(1)
+    return means.to(x.dtype), counts
+
+
+def unpool(pooled: Tensor, segments: Tensor) -> Tensor:
+    """See `voxpool.kernels.registry.PoolKernels.unpool`."""
+    samples, channels, num_segments = pooled.shape
+    slots = _slots(segments, num_segments).unsqueeze(1).expand(samples, channels, segments.shape[1])
+    with_spare = torch.cat([pooled, pooled.new_zeros((samples, channels, 1))], dim=2)
+    return with_spare.gather(2, slots)
