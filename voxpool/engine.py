@@ -1,0 +1,369 @@
+"""Training of a network on preprocessed cases: plain functions over a configuration."""
+
+import csv
+import io
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from voxpool.data.cache import TrainingCase
+from voxpool.data.transforms import augmentation
+from voxpool.errors import ModelError, UsageError, VoxpoolError
+from voxpool.io import atomic_path, write_text
+from voxpool.losses import dice_cross_entropy, foreground_dice
+from voxpool.nets import SupervoxelNet
+from voxpool.ops import compact_segments
+
+Amp = Literal["auto", "bf16", "off"]
+LOG_EVERY = 10
+
+
+class Cancelled(VoxpoolError):
+    """The work was stopped by its caller; what was done is saved."""
+
+    exit_code = 130
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a network is trained.
+
+    Attributes:
+        iterations: Number of optimiser steps.
+        crop: Size of a training crop in voxels, a multiple of the network's stride.
+        batch_size: Crops per step.
+        optimizer: "adam", or "sgd" with momentum 0.9.
+        learning_rate: Learning rate at the start.
+        poly_power: Exponent p of the schedule: rate * (1 - step / iterations)^p.
+        weight_decay: L2 penalty.
+        auxiliary_weight: Weight at the start of the loss of each scale alone (deep supervision), falling linearly to 0.
+        amp: "bf16" for mixed precision, "off" for float32, "auto" for bf16 where the processor computes in it.
+        seed: Seed of initial weights, crops and augmentation.
+    """
+
+    iterations: int
+    crop: tuple[int, ...] = (96, 96, 96)
+    batch_size: int = 1
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: float = 1e-2
+    poly_power: float = 0.9
+    weight_decay: float = 0.0
+    auxiliary_weight: float = 0.0
+    amp: Amp = "auto"
+    seed: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self) | {"crop": list(self.crop)}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands.
+
+    Attributes:
+        iteration: Steps done.
+        iterations: Steps in all.
+        loss: Running mean of the loss.
+        dice: Running mean of the crops' foreground Dice.
+        seconds_left: Estimated time to the end, from this session's steps.
+    """
+
+    iteration: int
+    iterations: int
+    loss: float
+    dice: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training came to.
+
+    Attributes:
+        iterations: Steps done.
+        seconds: Time in training steps, over all sessions of an interrupted training.
+        loss: Running mean of the loss at the end.
+    """
+
+    iterations: int
+    seconds: float
+    loss: float
+
+
+def use_bf16(amp: Amp, device: torch.device) -> bool:
+    """Whether to compute in bfloat16: on a GPU, and on a CPU that has instructions for it."""
+    if amp == "auto":
+        return device.type == "cuda" or torch.backends.cpu.get_cpu_capability() in _BF16_CPUS and _cpu_has_bf16()
+    return amp == "bf16"
+
+
+_BF16_CPUS = ("AVX512", "AMX")
+
+
+def _cpu_has_bf16() -> bool:
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def memory_format(net: nn.Module) -> torch.memory_format:
+    """Channels-last of the network's dimensionality: the fast layout of its convolutions."""
+    dims = max(p.ndim for p in net.parameters())
+    return torch.channels_last_3d if dims == 5 else torch.channels_last
+
+
+def forward(net: nn.Module, batch: dict[str, Tensor], num_segments: int | None) -> Tensor:
+    """Class scores of a batch, by the network's own kind."""
+    if isinstance(net, SupervoxelNet):
+        return net(batch["image"], batch["segments"], num_segments or 0)
+    return net(batch["image"])
+
+
+def train(
+    net: nn.Module,
+    cases: Sequence[TrainingCase],
+    config: TrainConfig,
+    *,
+    folder: Path,
+    device: torch.device | str = "cpu",
+    progress: Callable[[Progress], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    checkpoint_seconds: float = 30.0,
+) -> TrainResult:
+    """Train a network, or go on where an interrupted training of the same configuration stopped.
+
+    Every step draws its case, crop and augmentation from (seed, step) alone, so a resumed training gives the same
+    weights as an uninterrupted one. No validation data are used: the weights of the last step count.
+
+    Args:
+        net: Network, with its initial weights; changed in place.
+        cases: Preprocessed training cases; with "segments" for a `SupervoxelNet`.
+        config: How to train.
+        folder: Gets `checkpoint.pt` (until the caller removes it), `log.csv` and TensorBoard events.
+        device: Where to compute.
+        progress: Called every few steps.
+        cancelled: Asked before every step; when true, the state is saved and `Cancelled` is raised.
+        checkpoint_seconds: Time between checkpoints.
+
+    Returns:
+        Steps, seconds and loss.
+
+    Raises:
+        UsageError: If there are no cases, or the crop does not fit the network.
+        ModelError: If the checkpoint found is of another configuration or damaged.
+        Cancelled: If `cancelled` said so.
+
+    Determinism: bit-equal from run to run on one machine and number of threads; on a GPU only under
+    `torch.use_deterministic_algorithms(True)`.
+    """
+    if not cases:
+        raise UsageError("training needs at least one case, got none")
+    stride: int = net.stride  # type: ignore[assignment]
+    if any(size % stride for size in config.crop):
+        raise UsageError(f"the crop must be a multiple of {stride} voxels per axis, got {config.crop}")
+    device = torch.device(device)
+    net.to(device, memory_format=memory_format(net)).train()
+    optimizer = _optimizer(net, config)
+    state = _resume(folder / "checkpoint.pt", net, optimizer, config)
+    done, seconds = state["iteration"], state["seconds"]
+    log = _TrainingLog(folder, done)
+    augment = augmentation(config.crop, segments=isinstance(net, SupervoxelNet))
+    running = _RunningMean(state["loss"], state["dice"])
+    session_start, first = time.perf_counter(), done
+    saved = session_start
+    bf16 = use_bf16(config.amp, device)
+
+    def save() -> None:
+        elapsed = seconds + time.perf_counter() - session_start
+        _save(folder / "checkpoint.pt", net, optimizer, config, done, elapsed, running)
+
+    try:
+        while done < config.iterations:
+            if cancelled and cancelled():
+                save()
+                raise Cancelled(f"training stopped after {done} of {config.iterations} iterations; run it again to go on")
+            rate = config.learning_rate * (1 - done / config.iterations) ** config.poly_power
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            batch, num_segments = draw_batch(cases, augment, config, done, device, memory_format(net))
+            loss, dice = _step(net, optimizer, batch, num_segments, config, done, bf16=bf16, score=done % LOG_EVERY == 0)
+            done += 1
+            running.add(loss, dice)
+            if not math.isfinite(loss):
+                raise ModelError(
+                    f"the loss became {loss} at iteration {done}; lower the learning rate (now {config.learning_rate})"
+                )
+            now = time.perf_counter()
+            if done % LOG_EVERY == 0 or done == config.iterations:
+                log.add(done, running, rate)
+                if progress:
+                    left = (now - session_start) / (done - first) * (config.iterations - done)
+                    progress(Progress(done, config.iterations, running.loss, running.dice, left))
+            if now - saved > checkpoint_seconds:
+                save()
+                saved = now
+    finally:
+        log.close()
+    save()
+    return TrainResult(done, seconds + time.perf_counter() - session_start, running.loss)
+
+
+def draw_batch(
+    cases: Sequence[TrainingCase],
+    augment: Any,
+    config: TrainConfig,
+    iteration: int,
+    device: torch.device,
+    layout: torch.memory_format,
+) -> tuple[dict[str, Tensor], int | None]:
+    """The crops of one iteration, drawn from (seed, iteration) alone.
+
+    Crops cut supervoxels: the ids of each crop are made 0..K-1 again, and K is the largest of the batch.
+
+    Returns:
+        "image" (N, C, *crop), "labels" (N, *crop) int64 and, where the cases have them, "segments" (N, *crop); K.
+    """
+    rng = np.random.default_rng([config.seed, iteration])
+    crops = []
+    for _ in range(config.batch_size):
+        case = cases[int(rng.integers(len(cases)))]
+        augment.set_random_state(seed=int(rng.integers(2**32)))
+        crops.append(augment(case.tensors()))
+    batch = {
+        "image": torch.stack([crop["image"] for crop in crops]).to(device, memory_format=layout),
+        "labels": torch.stack([crop["labels"][0] for crop in crops]).to(device, torch.int64),
+    }
+    if "segments" not in crops[0]:
+        return batch, None
+    compacted = [compact_segments(crop["segments"][0]) for crop in crops]
+    batch["segments"] = torch.stack([segments for segments, _ in compacted]).to(device)
+    return batch, max(count for _, count in compacted)
+
+
+def _step(
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: dict[str, Tensor],
+    num_segments: int | None,
+    config: TrainConfig,
+    done: int,
+    *,
+    bf16: bool,
+    score: bool,
+) -> tuple[float, float | None]:
+    optimizer.zero_grad(set_to_none=True)
+    auxiliary = config.auxiliary_weight * (1 - done / config.iterations)
+    per_scale = getattr(getattr(net, "head", None), "per_scale", None)
+    with torch.autocast(batch["image"].device.type, torch.bfloat16, enabled=bf16):
+        if auxiliary and per_scale is not None:
+            scales = per_scale(net.features(batch["image"]))  # type: ignore[operator]
+            scores = sum(scales[1:], scales[0])
+        else:
+            scales = ()
+            scores = forward(net, batch, num_segments)
+    loss = dice_cross_entropy(scores, batch["labels"])
+    for scale in scales:
+        loss = loss + auxiliary * nn.functional.cross_entropy(scale.float(), batch["labels"])
+    loss.backward()
+    optimizer.step()
+    return float(loss.detach()), foreground_dice(scores.detach(), batch["labels"]) if score else None
+
+
+def _optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            net.parameters(), config.learning_rate, momentum=0.9, weight_decay=config.weight_decay
+        )
+    return torch.optim.Adam(net.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+
+
+class _RunningMean:
+    """Exponential means of loss and Dice, for progress and log."""
+
+    DECAY = 0.95
+
+    def __init__(self, loss: float, dice: float) -> None:
+        self.loss, self.dice = loss, dice
+
+    def add(self, loss: float, dice: float | None) -> None:
+        self.loss = self._mix(self.loss, loss, self.DECAY)
+        if dice is not None and not math.isnan(dice):
+            self.dice = self._mix(self.dice, dice, self.DECAY**LOG_EVERY)
+
+    @staticmethod
+    def _mix(mean: float, value: float, decay: float) -> float:
+        return value if math.isnan(mean) else decay * mean + (1 - decay) * value
+
+
+class _TrainingLog:
+    """`log.csv` and TensorBoard events; rows of a session that was killed after its last checkpoint are dropped."""
+
+    COLUMNS = ("iteration", "loss", "dice", "learning_rate")
+
+    def __init__(self, folder: Path, done: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "log.csv"
+        rows = [list(self.COLUMNS)]
+        if done and path.exists():
+            old = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))[1:]
+            rows += [row for row in old if len(row) == len(self.COLUMNS) and int(row[0]) <= done]
+        write_text(path, "".join(",".join(row) + "\n" for row in rows))
+        self.file = path.open("a", encoding="utf-8")
+        self.events = SummaryWriter(folder / "tensorboard", purge_step=done)
+
+    def add(self, iteration: int, running: _RunningMean, rate: float) -> None:
+        self.file.write(f"{iteration},{running.loss:.6f},{running.dice:.6f},{rate:.6g}\n")
+        self.file.flush()
+        self.events.add_scalar("loss", running.loss, iteration)
+        self.events.add_scalar("dice", running.dice, iteration)
+        self.events.add_scalar("learning_rate", rate, iteration)
+
+    def close(self) -> None:
+        self.file.close()
+        self.events.close()
+
+
+def _save(
+    path: Path,
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    config: TrainConfig,
+    done: int,
+    seconds: float,
+    running: _RunningMean,
+) -> None:
+    state = {
+        "config": config.as_dict(),
+        "iteration": done,
+        "seconds": float(seconds),
+        "loss": float(running.loss),
+        "dice": float(running.dice),
+        "net": net.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    with atomic_path(path) as part:
+        torch.save(state, part)
+
+
+def _resume(
+    path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, config: TrainConfig
+) -> dict[str, Any]:
+    if not path.exists():
+        return {"iteration": 0, "seconds": 0.0, "loss": float("nan"), "dice": float("nan")}
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch reports damage as RuntimeError, UnpicklingError, EOFError and others
+        raise ModelError(f"{path.name} cannot be read ({error}); delete it to train from the start") from error
+    if state["config"] != config.as_dict():
+        raise ModelError(f"{path.name} is of a training with other options; delete it or use another run folder")
+    net.load_state_dict(state["net"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state

@@ -1,0 +1,29 @@
+"""The residual unit of VoxResNet."""
+
+from monai.networks.layers.factories import Conv, Norm
+from torch import Tensor, nn
+
+
+class PreActivationResidual(nn.Module):
+    """VoxRes module: BN, ReLU, conv, BN, ReLU, conv, plus the identity (Chen et al. 2018, Fig. 1).
+
+    Args:
+        channels: Number of feature channels, kept.
+        spatial_dims: 2 or 3.
+    """
+
+    def __init__(self, channels: int, *, spatial_dims: int = 3) -> None:
+        super().__init__()
+        conv, norm = Conv["conv", spatial_dims], Norm["batch", spatial_dims]
+        self.residual = nn.Sequential(
+            norm(channels),
+            nn.ReLU(inplace=True),
+            conv(channels, channels, 3, padding=1),
+            norm(channels),
+            nn.ReLU(inplace=True),
+            conv(channels, channels, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, *S) to (N, C, *S)."""
+        return x + self.residual(x)

@@ -1,0 +1,136 @@
+"""A trained model as a folder: `model.safetensors`, `model.json` and `SHA256SUMS`."""
+
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pydantic
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from voxpool.data.transforms import PreprocessConfig, SupervoxelConfig
+from voxpool.errors import ModelError, VoxpoolError
+from voxpool.io import write_json, write_text
+from voxpool.nets import create_net
+
+SCHEMA = 1
+WEIGHTS, META, SUMS = "model.safetensors", "model.json", "SHA256SUMS"
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
+class ModelInfo:
+    """What one must know to use a model's weights.
+
+    Attributes:
+        net: Name of the network in `voxpool.nets.NETS`.
+        net_options: Its options, such as {"reduction": 8}.
+        head: "base", "v1", "v2" or "v3".
+        channels: Names of the image channels, in order.
+        label_names: Name of each class id, background included.
+        convention: What the classes mean in the training labels, in words.
+        preprocess: How volumes are prepared.
+        supervoxels: How supervoxels are made, for a head; None for "base".
+        training: Where the weights come from: cases, fold, iterations, seed, versions.
+        schema: Version of this description.
+    """
+
+    net: str
+    net_options: dict[str, int]
+    head: str
+    channels: tuple[str, ...]
+    label_names: dict[int, str]
+    convention: str
+    preprocess: PreprocessConfig
+    supervoxels: SupervoxelConfig | None
+    training: dict[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def create(self) -> nn.Module:
+        """The network, with new weights."""
+        return create_net(self.net, len(self.channels), len(self.label_names), head=self.head, **self.net_options)
+
+
+_INFO = pydantic.TypeAdapter(ModelInfo)
+
+
+def save_package(net: nn.Module, info: ModelInfo, folder: Path | str) -> Path:
+    """Write a model package; an older one at the place is replaced only when the new one is whole.
+
+    Args:
+        net: Network with the weights.
+        info: Its description.
+        folder: Where the package goes.
+
+    Returns:
+        The folder.
+    """
+    folder = Path(folder)
+    part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
+    part.mkdir(parents=True)
+    try:
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+        save_file(weights, part / WEIGHTS)
+        write_json(part / META, _INFO.dump_python(info, mode="json"))
+        write_text(part / SUMS, "".join(f"{_sha256(part / name)}  {name}\n" for name in (WEIGHTS, META)))
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def load_package(folder: Path | str) -> tuple[nn.Module, ModelInfo]:
+    """Read a model package: checksums first, then the description, then the weights. Nothing in it is executed.
+
+    Args:
+        folder: The package.
+
+    Returns:
+        The network in evaluation mode on the CPU, and its description.
+
+    Raises:
+        ModelError: If a file is missing, changed, damaged, or of a newer schema.
+    """
+    folder = Path(folder)
+    for name in (WEIGHTS, META, SUMS):
+        if not (folder / name).is_file():
+            raise ModelError(f"{folder.name} is no model package: it has no {name}; choose a folder made by voxpool")
+    sums = {}
+    for line in (folder / SUMS).read_text(encoding="utf-8").splitlines():
+        digest, _, name = line.partition("  ")
+        sums[name] = digest
+    for name in (WEIGHTS, META):
+        if sums.get(name) != _sha256(folder / name):
+            raise ModelError(f"{folder.name}/{name} does not match its checksum; copy the model package again")
+    info = _read_info(folder / META)
+    try:
+        net = info.create()
+        net.load_state_dict(load_file(folder / WEIGHTS))
+    except (SafetensorError, RuntimeError, TypeError, VoxpoolError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{folder.name}: the weights do not fit the description ({reason}); copy it again") from error
+    return net.eval(), info
+
+
+def _read_info(path: Path) -> ModelInfo:
+    try:
+        values: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        schema = values.get("schema")
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise ModelError(f"{path} has schema {schema}, this voxpool knows {SCHEMA}; upgrade voxpool")
+        return _INFO.validate_python(values)
+    except (json.JSONDecodeError, AttributeError, pydantic.ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{path} is no description of a model ({reason}); copy the model package again") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
