@@ -1,16 +1,23 @@
-"""Pooling kernels out of torch operations only: any device, no compiler, memory of a few arrays of `x`'s size."""
+"""Pooling kernels out of torch operations only: any device, no compiler.
+
+They need scratch memory of a few arrays of the size of `x`. Maxima are the same from run to run on every
+device. Sums are so on the CPU; on CUDA their last bits depend on the order of atomic additions unless
+`torch.use_deterministic_algorithms(True)` is set.
+"""
 
 import torch
 from torch import Tensor
 
 _INT32_MAX = 2**31 - 1
+# Elements of x that are copied to float64 at a time.
+_SUM_BLOCK = 1 << 24
 
 
 def _slots(segments: Tensor, num_segments: int) -> Tensor:
     """Return ids as int64 with everything outside 0..K-1 sent to the spare slot K.
 
-    On CUDA ids are not checked (that would wait for the device); the spare slot keeps a wrong one from writing
-    into another segment.
+    On CUDA ids are not checked (that would wait for the device); the spare slot keeps a wrong one from
+    writing into another segment.
     """
     inside = (segments >= 0) & (segments < num_segments)
     return torch.where(inside, segments, num_segments).to(torch.int64)
@@ -44,9 +51,10 @@ def _totals(x: Tensor, segments: Tensor, num_segments: int) -> Tensor:
     dtype = torch.float32 if x.device.type == "mps" else torch.float64
     slots = _slots(segments, num_segments).unsqueeze(1)
     totals = torch.zeros((samples, channels, num_segments + 1), dtype=dtype, device=x.device)
-    for c in range(channels):
-        # Channel by channel, so that the float64 copy of x is one channel large.
-        totals[:, c : c + 1].scatter_add_(2, slots, x[:, c : c + 1].to(dtype))
+    step = max(1, _SUM_BLOCK // max(1, samples * size))
+    for start in range(0, channels, step):
+        block = x[:, start : start + step]
+        totals[:, start : start + step].scatter_add_(2, slots.expand(block.shape), block.to(dtype))
     return totals[..., :num_segments]
 
 

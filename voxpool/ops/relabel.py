@@ -1,4 +1,4 @@
-"""Contiguous supervoxel ids, e.g. after a crop has cut some supervoxels away."""
+"""Contiguous supervoxel ids, for example after a crop has cut some supervoxels away."""
 
 from typing import TypeVar
 
@@ -9,15 +9,12 @@ from voxpool.errors import UsageError
 
 Segments = TypeVar("Segments", np.ndarray, torch.Tensor)
 
+# Ids are looked up in a table as long as the largest one, unless that is so many times the voxels.
+_TABLE_PER_VOXEL = 8
+_SMALL_TABLE = 1 << 20
 
-def _compact_array(segments: np.ndarray, num_segments: int | None) -> tuple[np.ndarray, int]:
-    high = int(segments.max(initial=-1))
-    size = high + 1 if num_segments is None else num_segments
-    low = int(segments.min(initial=-1))
-    if low < -1 or high >= size:
-        raise UsageError(
-            f"segments must hold ids from -1 (ignored) to {size - 1}, got ids from {low} to {high}"
-        )
+
+def _by_table(segments: np.ndarray, size: int) -> tuple[np.ndarray, int]:
     # One spare slot at the end: index -1 finds it, so that ignored voxels need no branch.
     present = np.zeros(size + 1, dtype=bool)
     present[segments.reshape(-1)] = True
@@ -27,21 +24,47 @@ def _compact_array(segments: np.ndarray, num_segments: int | None) -> tuple[np.n
     return new_id[segments], int(present.sum())
 
 
+def _by_search(segments: np.ndarray) -> tuple[np.ndarray, int]:
+    ids = np.unique(segments)
+    ids = ids[ids >= 0]
+    new_id = np.searchsorted(ids, segments).astype(np.int32)
+    return np.where(segments < 0, np.int32(-1), new_id), len(ids)
+
+
+def _compact_array(segments: np.ndarray, num_segments: int | None) -> tuple[np.ndarray, int]:
+    low, high = (int(segments.min()), int(segments.max())) if segments.size else (-1, -1)
+    size = high + 1 if num_segments is None else num_segments
+    if low < -1 or high >= size:
+        wanted = "-1 (ignored) and above" if num_segments is None else f"from -1 (ignored) to {size - 1}"
+        raise UsageError(f"segments must hold ids {wanted}, got ids from {low} to {high}")
+    if high + 1 > max(_SMALL_TABLE, _TABLE_PER_VOXEL * segments.size):
+        return _by_search(segments)
+    return _by_table(segments, high + 1)
+
+
 def compact_segments(segments: Segments, num_segments: int | None = None) -> tuple[Segments, int]:
-    """Renumber the ids that occur to 0..K'-1, in their old order; -1 stays.
+    """Renumber the ids that occur to 0..K'-1 in ascending order; -1 stays.
 
     Args:
-        segments: Supervoxel ids >= -1, any shape, an integer array or tensor.
-        num_segments: Upper bound of the ids where it is known.
+        segments: Supervoxel ids >= -1, any shape, an integer array or tensor (a CUDA tensor is copied to the
+            host and back).
+        num_segments: Number of segments where it is known: ids must then lie below it.
 
     Returns:
-        The renumbered ids, int32 and of the same kind, and K', the number of different ids >= 0.
+        The renumbered ids, int32, of the same kind and shape, and K', the number of different ids >= 0.
 
     Raises:
-        UsageError: If `segments` is not of an integer type or an id is < -1 or >= `num_segments`.
+        UsageError: If `segments` is not of an integer type, or an id is < -1 or >= `num_segments`.
+
+    Example:
+        >>> compact_segments(np.array([[7, 7, -1], [2, 9, 2]]))
+        (array([[ 1,  1, -1],
+               [ 0,  2,  0]], dtype=int32), 3)
     """
     if isinstance(segments, torch.Tensor):
-        compacted, count = compact_segments(segments.detach().cpu().numpy(), num_segments)
+        if segments.dtype == torch.bool or segments.dtype.is_floating_point or segments.dtype.is_complex:
+            raise UsageError(f"segments must be of an integer type, got {segments.dtype}")
+        compacted, count = _compact_array(segments.detach().cpu().numpy(), num_segments)
         return torch.from_numpy(compacted).to(segments.device), count
     if not np.issubdtype(segments.dtype, np.integer):
         raise UsageError(f"segments must be of an integer type, got {segments.dtype}")
