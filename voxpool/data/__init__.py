@@ -20,7 +20,19 @@ _HOME = {
     "write_folds": "folds",
 }
 
-__all__ = sorted(_HOME)
+__all__ = [
+    "Case",
+    "Dataset",
+    "Finding",
+    "Fold",
+    "check_dataset",
+    "check_folds",
+    "find_dataset",
+    "make_folds",
+    "read_folds",
+    "render_findings",
+    "write_folds",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from voxpool.errors import InputError
+from voxpool.errors import InputError, UsageError
 
 TISSUES = {0: "BG", 1: "CSF", 2: "GM", 3: "WM"}
 """The tissue labels of IBSR and of the paper: background, cerebrospinal fluid, grey and white matter."""
@@ -14,6 +14,9 @@ _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 # Room for ".nii.gz" and a temporary prefix within the 255 bytes of a file name.
 _LONGEST = 120
+
+
+Level = Literal["error", "warning", "info"]
 
 
 @dataclass(frozen=True)
@@ -67,10 +70,14 @@ class Finding:
         message: One sentence: what, found, wanted, remedy.
     """
 
-    level: Literal["error", "warning", "info"]
+    level: Level
     code: str
     case_id: str | None
     message: str
+
+
+Found = tuple[list[Case], dict[int, str] | None, str]
+"""What a layout finds: cases, label names where it states them, and the label convention."""
 
 
 def check_id(case_id: str) -> None:
@@ -92,8 +99,15 @@ def check_id(case_id: str) -> None:
         reason = f"it is longer than {_LONGEST} bytes"
     if reason:
         raise InputError(
-            f"case id {case_id!r} cannot be a file name ({reason}); rename the files or list them in a manifest (E127)"
+            f"case id {case_id!r} cannot be a file name ({reason}); "
+            "rename the files or list them in a manifest (E127)"
         )
+
+
+def subject_of(case_id: str) -> str:
+    """Guesses the subject of a case: BIDS names carry it (sub-01_ses-2 is of sub-01), else it is the case."""
+    hit = re.match(r"(sub-[A-Za-z0-9]+)(?:_|$)", case_id)
+    return hit[1] if hit else case_id
 
 
 def parse_label_names(text: str) -> dict[int, str]:
@@ -106,14 +120,14 @@ def parse_label_names(text: str) -> dict[int, str]:
         Label value to class name, in the order of the values.
 
     Raises:
-        InputError: When a part is not value=name, or a value or name occurs twice.
+        UsageError: When a part is not value=name, or a value or name occurs twice.
     """
     names: dict[int, str] = {}
     for part in text.split(","):
         value, equals, name = (piece.strip() for piece in part.partition("="))
         if not equals or not name or not re.fullmatch(r"\d+", value):
-            raise InputError(f"label names must look like 0=BG,1=CSF, got {part.strip()!r}")
+            raise UsageError(f"label names must look like 0=BG,1=CSF, got {part.strip()!r}")
         if int(value) in names or name in names.values():
-            raise InputError(f"label names hold {part.strip()!r} twice; name each label once")
+            raise UsageError(f"label names hold {part.strip()!r} twice; name each label once")
         names[int(value)] = name
     return dict(sorted(names.items()))

@@ -10,6 +10,7 @@ from typing import Literal
 
 from voxpool.errors import InputError, UsageError
 from voxpool.io.atomic import write_json
+
 from .cases import Case, Finding
 
 
@@ -31,8 +32,8 @@ def make_folds(
 ) -> list[Fold]:
     """Deals cases into k folds of nearly equal size; each case is held out exactly once.
 
-    *Determinism:* depends on the ids, subjects, k and seed alone, not on the order of the cases, the platform or the
-    version of any library: the order is that of a hash.
+    *Determinism:* depends on the ids, subjects, k and seed alone, not on the order of the cases, the
+    platform or the version of any library: the cases are dealt in the order of a hash.
 
     Args:
         cases: What to split.
@@ -61,7 +62,8 @@ def make_folds(
     if len(groups) < k:
         things = "subjects" if group_by and len(groups) < len(ids) else "cases"
         raise InputError(
-            f"{k} folds need at least {k} {things}, found {len(groups)}; ask for fewer folds or add cases (E129)"
+            f"{k} folds need at least {k} {things}, found {len(groups)}; "
+            "ask for fewer folds or add cases (E129)"
         )
     # The largest groups are dealt first, each to the fold that is smallest so far: sizes stay balanced.
     order = sorted(groups, key=lambda group: (-len(groups[group]), _rank(seed, group)))
@@ -123,7 +125,7 @@ def check_folds(folds: Sequence[Fold], cases: Sequence[Case]) -> None:
     """
     findings = fold_findings(folds, cases)
     if findings:
-        raise InputError("; ".join(finding.message for finding in findings))
+        raise InputError("; ".join(f"{finding.message} ({finding.code})" for finding in findings))
 
 
 def fold_findings(folds: Sequence[Fold], cases: Sequence[Case]) -> list[Finding]:
@@ -134,12 +136,13 @@ def fold_findings(folds: Sequence[Fold], cases: Sequence[Case]) -> list[Finding]
         cases: All cases of the data set.
 
     Returns:
-        Errors E126 (subject on both sides), E128 (unknown case, case held out twice or never, empty side), E129.
+        Errors E126 (subject on both sides), E128 (unknown case, case held out twice or never, empty side)
+        and E129 (fewer cases than folds).
     """
     findings: list[Finding] = []
 
     def add(code: str, message: str, case_id: str | None = None) -> None:
-        findings.append(Finding("error", code, case_id, f"{message} ({code})"))
+        findings.append(Finding("error", code, case_id, message))
 
     subjects = {case.id: case.subject for case in cases}
     if len(folds) < 2:

@@ -23,7 +23,10 @@ class Match:
 
 
 def list_files(root: Path) -> list[PurePosixPath]:
-    """All files below a folder, relative to it and sorted; hidden ones are left out, links to folders followed once."""
+    """Lists all files below a folder, relative to it and sorted.
+
+    Hidden ones are left out; links to folders are followed, each folder once.
+    """
     files: list[PurePosixPath] = []
     seen: set[str] = set()
     for folder, subfolders, names in os.walk(root, followlinks=True):

@@ -27,8 +27,8 @@ _host = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 def atomic_path(final: str | os.PathLike[str]) -> Iterator[Path]:
     """Gives a temporary path beside `final`, and moves it there when the block ends without an error.
 
-    The temporary name is hidden and ends like the final one, so writers that go by the extension work. Missing
-    folders are made. Leftovers that a killed process of this machine left for the same file are removed.
+    The temporary name is hidden and ends like the final one, so writers that go by the extension work.
+    Missing folders are made. What a killed process of this machine left for the same file is removed.
 
     Args:
         final: The file to write.
@@ -37,7 +37,7 @@ def atomic_path(final: str | os.PathLike[str]) -> Iterator[Path]:
         The path to write to.
 
     Raises:
-        ResourceError: When the disk is full (E602) or the folder cannot be written (E601); nothing is left behind.
+        ResourceError: When the disk is full (E602) or the folder cannot be written (E601); nothing is left.
     """
     final = Path(final)
     # A short tail keeps the extension and stays below the 255 bytes that a file name may have.
@@ -57,7 +57,8 @@ def atomic_path(final: str | os.PathLike[str]) -> Iterator[Path]:
             ) from error
         if error.errno in _REFUSED and _is_about(error, temporary):
             raise ResourceError(
-                f"{final.name}: cannot write into {final.parent} ({error.strerror}); choose another folder (E601)"
+                f"{final.name}: cannot be written into {final.parent} ({error.strerror}); "
+                "choose another folder (E601)"
             ) from error
         raise
     finally:

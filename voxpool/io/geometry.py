@@ -1,4 +1,4 @@
-"""Where a voxel grid lies in the body: the one class that knows affine, spacing, orientation and the way back."""
+"""Where a voxel grid lies in the body: affine, spacing, orientation and the exact way back."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Geometry:
         affine: (4, 4) float64, voxel index to RAS+ mm; kept as a read-only copy.
 
     Raises:
-        InputError: When the affine holds NaN or cannot be inverted, or the shape is not three positive numbers.
+        InputError: When the affine holds NaN or is singular, or the shape is not three positive numbers.
     """
 
     shape: tuple[int, int, int]
@@ -81,7 +81,9 @@ class Geometry:
         return float(np.degrees(np.arcsin(np.clip(cosines, 0.0, 1.0))))
 
     def to_ras(self, array: np.ndarray) -> np.ndarray:
-        """Reorders and flips axes so that they point closest to right, anterior, superior; no voxel is changed.
+        """Reorders and flips axes so that they point closest to right, anterior, superior.
+
+        No voxel changes its value, and none is interpolated.
 
         Args:
             array: (..., *shape): the last three axes are the grid's.
@@ -109,7 +111,7 @@ class Geometry:
 
     def ras(self) -> "Geometry":
         """The geometry of what `to_ras` returns."""
-        # An index permutation with flips has whole numbers only, so the product below is exact up to one rounding.
+        # A permutation with flips has whole numbers only: in the product only the origin can be rounded.
         to_source = np.zeros((4, 4))
         to_source[3, 3] = 1.0
         shape = [0, 0, 0]

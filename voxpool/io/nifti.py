@@ -12,19 +12,12 @@ import nibabel
 import numpy as np
 
 from voxpool.errors import InputError, UsageError
+
 from .atomic import atomic_path
 from .geometry import Geometry
-from .nifti_header import (
-    EXTENSIONS,
-    NiftiInfo,
-    open_stream,
-    qform_affine,
-    read_header,
-    sform_affine,
-    to_mm,
-    unit_mm,
-)
-from .volume import HeaderCodes, Volume
+from .nifti_header import EXTENSIONS, NiftiInfo, open_stream, read_header
+from .nifti_space import places, restore
+from .volume import Volume
 
 # Labels that went through a scaled or float file come back within rounding of whole numbers, no further.
 _WHOLE = 1e-4
@@ -73,7 +66,9 @@ def read_volume(
     _check_prefer(prefer)
     info = read_header(Path(path), assume_affine=assume_affine, prefer=prefer, max_gb=max_gb)
     raw = _read_voxels(info, volume)
-    array = raw.astype(np.float32) if _unscaled(info) else (raw * info.slope + info.inter).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is reported as infinite below
+        scaled = raw if _unscaled(info) else raw.astype(np.float64) * info.slope + info.inter
+        array = scaled.astype(np.float32, order="C")
     notices = info.notices
     broken = ~np.isfinite(array)
     if broken.any():
@@ -125,7 +120,7 @@ def read_labels(
         raise InputError(
             f"{info.path.name}: labels up to {raw.max():g} do not fit 32 bits; renumber them (E122)"
         )
-    labels = raw.astype(np.int32)
+    labels = raw.astype(np.int32, order="C")
     if allowed is not None:
         _check_allowed(labels, sorted(set(allowed)), info.path.name)
     return Volume(labels, info.geometry, info.codes, info.path, info.notices)
@@ -134,10 +129,11 @@ def read_labels(
 def write_volume(path: str | os.PathLike[str], array: np.ndarray, like: Volume) -> None:
     """Writes a 3D array on the grid of another volume, atomically.
 
-    The file has the grid, sform, qform, their codes and the unit of `like`, bit for bit where `like` was read from a
-    file; no text field or extension is copied, since those can name a patient. Integers and booleans are stored in
-    the smallest of uint8, int16 and int32 that holds them, floats as float32, without scaling. The same array gives
-    the same bytes on every run.
+    The file has the grid, sform, qform, their codes and the unit of `like`, bit for bit where `like` was read
+    from a file; no text field or extension is copied, since those can name a patient. Integers and booleans
+    are stored in the smallest of uint8, int16 and int32 that holds them, floats as float32, without scaling.
+
+    *Determinism:* the same array gives the same bytes on every run.
 
     Args:
         path: Where to write: `.nii` or `.nii.gz`.
@@ -162,7 +158,7 @@ def write_volume(path: str | os.PathLike[str], array: np.ndarray, like: Volume) 
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         if path.name.lower().endswith(".gz"):
             # No name and no time in the gzip header: two runs give identical bytes.
-            with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=file, mtime=0) as stream:
+            with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as stream:
                 stream.write(block)
                 stream.write(stored.tobytes(order="F"))
         else:
@@ -185,8 +181,8 @@ def _read_voxels(info: NiftiInfo, volume: int | None) -> np.ndarray:
     name = info.path.name
     if count > 1 and volume is None:
         raise InputError(
-            f"{name}: is {len(info.dims)}-D with {count} volumes, wanted one 3-D volume; choose one with volume=0 to "
-            f"{count - 1} (E109)"
+            f"{name}: is {len(info.dims)}-D with {count} volumes, wanted one 3-D volume; "
+            f"choose one with volume=0 to {count - 1} (E109)"
         )
     chosen = volume or 0
     if not 0 <= chosen < count:
@@ -197,15 +193,18 @@ def _read_voxels(info: NiftiInfo, volume: int | None) -> np.ndarray:
         with open_stream(info.path, info.gzipped) as stream:
             stream.seek(start)
             data = stream.read(length)
-            while info.gzipped and stream.read(1 << 20):
-                pass  # the checksum is compared only at the end of the stream
+            if info.gzipped:
+                # The checksum is compared at the end of the stream only.
+                stream.seek(info.offset + count * length)
+                stream.read(1)
     except EOFError:
         raise InputError(f"{name}: ends early; copy it again from its source (E104)") from None
     except (OSError, zlib.error) as error:
         raise InputError(f"{name}: is damaged ({error}); copy it again from its source (E104)") from None
     if len(data) < length:
         raise InputError(
-            f"{name}: ends early ({len(data)} of {length} bytes of voxels); copy it again from its source (E104)"
+            f"{name}: ends early ({len(data)} of {length} bytes of voxels); "
+            "copy it again from its source (E104)"
         )
     return np.frombuffer(data, dtype=info.dtype).reshape(info.dims[:3], order="F")
 
@@ -254,40 +253,14 @@ def _new_header(like: Volume, dtype: np.dtype) -> Any:
     header.set_data_dtype(dtype)
     header["vox_offset"] = len(header.binaryblock) + 4
     header["scl_slope"], header["scl_inter"] = 1.0, 0.0
-    if codes is not None and _says(codes, like.geometry):
-        _restore(header, codes)
+    # A source header is kept only while it describes this grid: a volume may have been reoriented since.
+    if codes is not None and any(
+        place.matches(like.geometry, tolerance_mm=1e-6) for place in places(codes, like.geometry.shape)
+    ):
+        restore(header, codes)
     else:
         header.set_sform(like.geometry.affine, code=1)
         # A quaternion cannot hold shear, and a qform that disagrees with the sform makes readers disagree.
         header.set_qform(like.geometry.affine, code=1 if like.geometry.shear_degrees < 1e-4 else 0)
         header.set_xyzt_units("mm")
     return header
-
-
-def _says(codes: HeaderCodes, geometry: Geometry) -> bool:
-    """Whether a source header still describes the grid, and not one that the volume was since moved to."""
-    if codes.sform_code <= 0 and codes.qform_code <= 0:
-        sizes = np.array(codes.pixdim[1:]) * unit_mm(codes)
-        return bool(np.allclose(sizes, geometry.spacing, rtol=1e-4))
-    stated = []
-    if codes.sform_code > 0:
-        stated.append(sform_affine(codes))
-    if codes.qform_code > 0:
-        try:
-            stated.append(qform_affine(codes))
-        except InputError:  # read with prefer="sform"
-            pass
-    placed = (Geometry(geometry.shape, to_mm(affine, unit_mm(codes))) for affine in stated)
-    return any(place.matches(geometry, tolerance_mm=1e-6) for place in placed)
-
-
-def _restore(header: Any, codes: HeaderCodes) -> None:
-    header["pixdim"][:4] = codes.pixdim
-    header["xyzt_units"] = codes.xyzt_units
-    header["qform_code"], header["sform_code"] = max(codes.qform_code, 0), max(codes.sform_code, 0)
-    if codes.qform_code > 0:
-        fields = ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
-        for field, value in zip(fields, codes.quaternion, strict=True):
-            header[field] = value
-    if codes.sform_code > 0:
-        header["srow_x"], header["srow_y"], header["srow_z"] = np.reshape(codes.srow, (3, 4))

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from voxpool.errors import UsageError
+
 from .geometry import Geometry
 
 
