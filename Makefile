@@ -1,0 +1,64 @@
+# voxpool: `make demo` and `make test` do all the set-up; `make help` lists the rest.
+
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt
+PYTEST_ARGS ?=
+# napari draws with OpenGL, which wants a display of 24 bits; Qt's offscreen platform has none.
+SCREEN := xvfb-run -a -s "-screen 0 1600x1000x24"
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test setup system lint docs pytest clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed ## install, then cross-validate on the sample data and say where the report is
+	@$(BIN)/voxpool demo
+
+test: lint docs pytest ## install, then run every check and every test (what CI runs)
+
+setup: $(VENV)/.installed-dev system ## make .venv with all that the tests need
+
+lint: $(VENV)/.installed-dev ## style, types and the import rules
+	@echo "== ruff"
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@echo "== mypy"
+	@$(BIN)/mypy
+	@echo "== import-linter"
+	@$(BIN)/lint-imports
+
+docs: $(VENV)/.installed-dev ## build the documentation into site/, warnings are errors
+	@echo "== mkdocs"
+	@$(BIN)/mkdocs build --quiet --strict
+
+pytest: $(VENV)/.installed-dev system ## the tests alone; PYTEST_ARGS="tests/io -k affine" chooses some
+	@echo "== pytest"
+	@$(SCREEN) env QT_API=pyqt6 PYTEST_QT_API=pyqt6 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+system:
+	@.ci/system-packages
+
+$(BIN)/python:
+	@.ci/check-python "$(PYTHON)"
+	@echo "== making $(VENV)"
+	@"$(PYTHON)" -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "== installing voxpool (minutes, the first time)"
+	@$(PIP_INSTALL) -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "== installing voxpool, the viewer and the test tools (minutes, the first time)"
+	@$(PIP_INSTALL) -e ".[napari,dev]"
+	@touch $(VENV)/.installed $@
+
+clean: ## remove .venv and everything that tools leave behind; your runs stay
+	@rm -rf $(VENV) build dist site *.egg-info .coverage .hypothesis
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
