@@ -1,0 +1,309 @@
+"""The `voxpool` command: options in, exit codes out. What is heavy is imported when a command runs."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn, Optional
+
+import typer
+
+import voxpool
+from voxpool.errors import UsageError, VoxpoolError
+
+SOME_FAILED = 4
+
+app = typer.Typer(
+    name="voxpool",
+    help="Segmentation of medical volumes with supervoxel pooling. Research use only, not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DataPath = Annotated[
+    Path, typer.Argument(metavar="DATA", help="Folder, manifest (.csv, .tsv) or dataset.json.")
+]
+Layout = Annotated[str, typer.Option(help="auto, ibsr, folder, manifest, nnunet or msd.")]
+ImagePattern = Annotated[
+    Optional[list[str]],  # noqa: UP045 - typer reads the annotation at run time
+    typer.Option("--image", help="Pattern of the images, such as '*_t1.nii.gz'; once per channel."),
+]
+LabelPattern = Annotated[str | None, typer.Option("--labels", help="Pattern of the label maps.")]
+LabelNames = Annotated[str | None, typer.Option(help="Names of the label values: 0=BG,1=CSF,2=GM,3=WM.")]
+FoldsFile = Annotated[Path | None, typer.Option(help="folds.json with the splits to use.")]
+GroupBy = Annotated[str, typer.Option(help="subject: no subject in two folds; none: deal single cases.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of folds, weights and training.")]
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"voxpool {voxpool.__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def check(
+    data: DataPath,
+    layout: Layout = "auto",
+    image: ImagePattern = None,
+    labels: LabelPattern = None,
+    label_names: LabelNames = None,
+    folds: Annotated[int, typer.Option(min=2, help="Number of folds to check for.")] = 3,
+    folds_file: FoldsFile = None,
+    group_by: GroupBy = "subject",
+    seed: Seed = 0,
+) -> None:
+    """Verify a data set before hours are spent: grids, labels, NaN, duplicates, classes in every fold."""
+    from rich.console import Console
+    from voxpool_pipelines.prepare import prepare_folds, require_sound
+
+    from voxpool.data import find_dataset
+
+    console = Console()
+    dataset = find_dataset(data, layout=layout, image=image, labels=labels, label_names=label_names)
+    console.print(
+        f"{dataset.name}: {len(dataset.cases)} cases; labels {dataset.convention}",
+        highlight=False,
+        markup=False,
+    )
+    splits = prepare_folds(
+        dataset, folds=folds, seed=seed, group_by_subject=_grouped(group_by), given=folds_file, out=None
+    )
+    require_sound(dataset, splits, console)
+
+
+@app.command()
+def crossval(
+    data: DataPath,
+    out: Annotated[Path, typer.Option("--out", help="Run folder; give it again to go on.")],
+    layout: Layout = "auto",
+    image: ImagePattern = None,
+    labels: LabelPattern = None,
+    label_names: LabelNames = None,
+    folds: Annotated[int, typer.Option(help="Number of folds.")] = 3,
+    folds_file: FoldsFile = None,
+    only_folds: Annotated[
+        str | None, typer.Option(help="Run these folds alone, such as '0' or '0 2'.")
+    ] = None,
+    group_by: GroupBy = "subject",
+    nets: Annotated[str, typer.Option(help="Networks: voxresnet segresnet.")] = "voxresnet",
+    reductions: Annotated[str, typer.Option(help="VoxResNet's factors f.")] = "1 4 8",
+    heads: Annotated[str, typer.Option(help="base v1 v2 v3.")] = "base v1 v2 v3",
+    segments: Annotated[str, typer.Option(help="Kinds of supervoxels: block slic.")] = "block slic",
+    control: Annotated[
+        bool, typer.Option(help="Train the base on for the heads' share, to compare with.")
+    ] = True,
+    iterations: Annotated[int | None, typer.Option(help="Training steps per network and fold.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Training time per network and fold, instead.")
+    ] = None,
+    finetune_share: Annotated[float, typer.Option(help="Steps of a head, as a share of the base's.")] = 0.25,
+    crop: Annotated[int, typer.Option(help="Side of a training crop in voxels.")] = 96,
+    batch_size: Annotated[int, typer.Option(help="Crops per step.")] = 1,
+    optimizer: Annotated[str, typer.Option(help="adam or sgd.")] = "adam",
+    learning_rate: Annotated[float, typer.Option(help="Learning rate of the base at the start.")] = 1e-2,
+    finetune_learning_rate: Annotated[
+        float, typer.Option(help="Learning rate of a head at the start.")
+    ] = 3e-3,
+    auxiliary_weight: Annotated[float, typer.Option(help="Weight of deep supervision at the start.")] = 0.0,
+    n_segments: Annotated[
+        int | None, typer.Option(help="Supervoxels per volume; else chosen by the oracle.")
+    ] = None,
+    target_oracle: Annotated[
+        float, typer.Option(help="Oracle Dice that the supervoxels shall reach.")
+    ] = 0.95,
+    compactness: Annotated[float, typer.Option(help="Compactness of SLIC.")] = 0.1,
+    spacing: Annotated[
+        str, typer.Option(help="Working voxel size: auto, native or mm, such as '1 1 1'.")
+    ] = "auto",
+    seed: Seed = 0,
+    deterministic: Annotated[bool, typer.Option(help="Byte-identical results from run to run.")] = False,
+    amp: Annotated[str, typer.Option(help="bfloat16: auto, bf16 or off.")] = "auto",
+    device: Device = "auto",
+    skip_check: Annotated[bool, typer.Option(help="Do not verify the data set first.")] = False,
+) -> None:
+    """Cross-validate networks and supervoxel heads on a data set and write the report."""
+    from voxpool_pipelines.config import parse_config
+
+    config = parse_config(
+        folds=folds,
+        only_folds=_words(only_folds, int, "--only-folds") if only_folds else None,
+        nets=_words(nets, str, "--nets"),
+        reductions=_words(reductions, int, "--reductions"),
+        heads=_words(heads, str, "--heads"),
+        segments=_words(segments, str, "--segments"),
+        control=control,
+        iterations=iterations,
+        minutes=minutes,
+        finetune_share=finetune_share,
+        crop=crop,
+        batch_size=batch_size,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        finetune_learning_rate=finetune_learning_rate,
+        auxiliary_weight=auxiliary_weight,
+        n_segments=n_segments,
+        target_oracle=target_oracle,
+        compactness=compactness,
+        spacing=spacing if spacing in ("auto", "native") else _words(spacing, float, "--spacing"),
+        group_by_subject=_grouped(group_by),
+        seed=seed,
+        deterministic=deterministic,
+        amp=amp,
+    )
+    from rich.console import Console
+    from voxpool_pipelines.prepare import prepare_folds, require_sound
+
+    from voxpool.data import find_dataset
+
+    console = Console()
+    dataset = find_dataset(data, layout=layout, image=image, labels=labels, label_names=label_names)
+    console.print(
+        f"{dataset.name}: {len(dataset.cases)} cases; labels {dataset.convention}",
+        highlight=False,
+        markup=False,
+    )
+    splits = prepare_folds(
+        dataset, folds=folds, seed=seed, group_by_subject=config.group_by_subject, given=folds_file, out=out
+    )
+    if not skip_check:
+        require_sound(dataset, splits, console)
+    _run_and_report(dataset, splits, config, out, device, console)
+
+
+def _run_and_report(dataset, splits, config, out, device, console) -> None:  # type: ignore[no-untyped-def]
+    from voxpool_pipelines.crossval import crossval as run_crossval
+
+    run_crossval(dataset, splits, config, out=out, device=device, console=console)
+    from voxpool_pipelines.report import write_report
+
+    paths = write_report(out)
+    console.print(f"report: {paths.html}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]) -> None:
+    """Write the report of a run again, also of an unfinished one."""
+    from voxpool_pipelines.report import write_report
+
+    typer.echo(f"report: {write_report(run).html}")
+
+
+@app.command()
+def compare(
+    run_a: Annotated[Path, typer.Argument(metavar="RUN_A")],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B")],
+    variant_a: Annotated[
+        str | None, typer.Option(help="A variant of RUN_A, else all that both have.")
+    ] = None,
+    variant_b: Annotated[str | None, typer.Option(help="A variant of RUN_B to compare it with.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """Compare two runs case by case: paired differences, Wilcoxon test with Holm's correction."""
+    from voxpool_pipelines.compare import compare_runs, render_json, render_text
+
+    comparison = compare_runs(run_a, run_b, variant_a=variant_a, variant_b=variant_b)
+    typer.echo(render_json(comparison) if json else render_text(comparison))
+
+
+@app.command()
+def predict(
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT...", help="NIfTI files, or folders of them.")
+    ],
+    model: Annotated[Path, typer.Option("--model", help="Model package: a folder with model.safetensors.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the label maps.")],
+    device: Device = "auto",
+    tile: Annotated[
+        int | None, typer.Option(min=8, help="Side of the tiles in voxels; by default by memory.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Segment again what is there already.")] = False,
+) -> None:
+    """Segment volumes: a label map on each input's grid and a JSON file with the volumes in mL."""
+    from rich.console import Console
+    from voxpool_pipelines.predict import predict as run_predict
+
+    failed = run_predict(
+        inputs, model=model, out=out, device=device, tile=tile, overwrite=overwrite, console=Console()
+    )
+    if failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Folder of <case id>.nii.gz.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Data set with the label maps.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for scores.csv and scores.json.")],
+    layout: Layout = "auto",
+    image: ImagePattern = None,
+    labels: LabelPattern = None,
+    label_names: LabelNames = None,
+) -> None:
+    """Score label maps against a data set: Dice, HD95, ASSD and volumes per case and class."""
+    from rich.console import Console
+    from voxpool_pipelines.evaluate import evaluate as run_evaluate
+
+    from voxpool.data import find_dataset
+
+    dataset = find_dataset(data, layout=layout, image=image, labels=labels, label_names=label_names)
+    if run_evaluate(predictions, dataset, out=out, console=Console()):
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Run folder.")] = Path("runs/demo"),
+    data: Annotated[Path, typer.Option("--data", help="The sample cohort.")] = Path("sample_data/cohort"),
+) -> None:
+    """Run the whole path on the sample cohort: base, V1, V2, V3 with cubes and SLIC over three folds."""
+    from rich.console import Console
+    from voxpool_pipelines.demo import run_demo
+
+    run_demo(data, out, Console())
+
+
+def _words(text: str, kind: type, option: str) -> tuple:  # type: ignore[type-arg]
+    try:
+        return tuple(kind(word) for word in text.replace(",", " ").split())
+    except ValueError as error:
+        raise UsageError(
+            f"{option} takes {kind.__name__} values separated by spaces, got {text!r}"
+        ) from error
+
+
+def _grouped(group_by: str) -> bool:
+    if group_by not in ("subject", "none"):
+        raise UsageError(f"--group-by must be subject or none, got {group_by!r}")
+    return group_by == "subject"
+
+
+class Interrupted(VoxpoolError):
+    """Ctrl-C, or a polite request to end."""
+
+
+def _interrupt(number: int, _frame: object) -> NoReturn:
+    interrupted = Interrupted("interrupted; the same command goes on where it stopped")
+    interrupted.exit_code = 128 + number
+    raise interrupted
+
+
+def main() -> NoReturn:
+    """Run the command; a user's mistake ends in one sentence and its exit code."""
+    # huge pages spare most page faults of fresh tensors; torch reads this when it is imported
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app()
+    except VoxpoolError as error:
+        typer.echo(f"voxpool: {error}", err=True)
+        sys.exit(error.exit_code)
+    sys.exit(0)

@@ -1,0 +1,138 @@
+"""Segment volumes with a model package: one label map and one JSON file per input."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from voxpool import __version__
+from voxpool.errors import InputError, UsageError, VoxpoolError
+from voxpool.inference import Segmentation, Segmenter
+from voxpool.io import read_volume, write_json, write_volume
+from voxpool_pipelines.console import task
+from voxpool_pipelines.run_folder import read_json
+
+SUFFIXES = (".nii.gz", ".nii")
+OUTPUT = "_labels.nii.gz"
+
+
+def predict(
+    inputs: Sequence[Path],
+    *,
+    model: Path,
+    out: Path,
+    device: str,
+    tile: int | None,
+    overwrite: bool,
+    console: Console,
+) -> int:
+    """Segment files and folders; one bad file never stops the rest.
+
+    Args:
+        inputs: NIfTI files, or folders whose NIfTI files are taken.
+        model: Model package.
+        out: Gets `<name>_labels.nii.gz` and `<name>.json` per input.
+        device: "auto", "cpu", "cuda", ...
+        tile: Side of the tiles, or None to choose by memory.
+        overwrite: Whether to segment again what is there already, made by the same model from the same file.
+        console: Where progress is shown.
+
+    Returns:
+        Number of inputs that failed.
+
+    Raises:
+        UsageError: If two inputs would get the same name.
+        InputError: If no input is found.
+        ModelError: If the package is refused.
+    """
+    named = _named(list_inputs(inputs))
+    segmenter = Segmenter.load(model, device=device)
+    model_hash = _sha256(model / "model.safetensors")
+    out.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for name, path in named.items():
+        record = {"voxpool": __version__, "case": name, "input_sha256": None, "model_sha256": model_hash}
+        try:
+            record["input_sha256"] = _sha256(path)
+            if not overwrite and _is_done(out, name, record):
+                console.print(f"{name}: done before", highlight=False)
+                continue
+            with task(console, name) as update:
+                found = _segment(segmenter, path, out / f"{name}{OUTPUT}", tile, lambda s, f: update(f, s))
+            write_json(out / f"{name}.json", {**record, **_outcome(found)})
+        except (VoxpoolError, OSError) as error:
+            if getattr(error, "exit_code", 0) > 128:  # an interruption is no failed case
+                raise
+            failed += 1
+            console.print(f"{name}: failed: {error}", highlight=False, markup=False)
+            write_json(out / f"{name}.json", {**record, "status": "failed", "error": str(error)})
+    console.print(f"{len(named) - failed} of {len(named)} segmented", highlight=False)
+    return failed
+
+
+def list_inputs(inputs: Sequence[Path]) -> list[Path]:
+    """The NIfTI files that inputs name, folders expanded.
+
+    Raises:
+        InputError: If a folder holds none.
+    """
+    files = []
+    for path in inputs:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        inside = sorted(file for file in path.rglob("*") if file.name.endswith(SUFFIXES))
+        if not inside:
+            raise InputError(f"{path} holds no {' or '.join(SUFFIXES)} file; name the files or another folder")
+        files += inside
+    return files
+
+
+def _named(files: Sequence[Path]) -> dict[str, Path]:
+    named: dict[str, Path] = {}
+    for path in files:
+        name = path.name.removesuffix(".gz").removesuffix(".nii")
+        if name in named:
+            raise UsageError(f"{named[name]} and {path} would both become {name}{OUTPUT}; segment them into two folders")
+        named[name] = path
+    return named
+
+
+def _segment(segmenter: Segmenter, path: Path, target: Path, tile: int | None, progress: Any) -> Segmentation:
+    volume = read_volume(path)
+    found = segmenter.segment(volume, tile=tile, progress=progress)
+    write_volume(target, found.labels, like=volume)
+    return found
+
+
+def _outcome(found: Segmentation) -> dict[str, Any]:
+    empty = [name for name, volume in found.volumes_ml.items() if volume == 0]
+    return {
+        "status": "warn" if empty else "ok",
+        "warnings": [f"no voxel of {name} was found" for name in empty],
+        "volumes_ml": found.volumes_ml,
+        "label_names": {str(label): name for label, name in found.label_names.items()},
+        "num_segments": found.num_segments,
+        "seconds": round(found.seconds, 3),
+        "note": "research use only, not a medical device",
+    }
+
+
+def _is_done(out: Path, name: str, record: dict[str, Any]) -> bool:
+    sidecar = out / f"{name}.json"
+    if not sidecar.exists() or not (out / f"{name}{OUTPUT}").exists():
+        return False
+    try:
+        old = read_json(sidecar)
+    except InputError:
+        return False
+    return old.get("status") in ("ok", "warn") and all(old.get(key) == value for key, value in record.items())
+
+
+def _sha256(path: Path) -> str:
+    if not path.is_file():
+        raise InputError(f"no such file: {path}; check the name")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
