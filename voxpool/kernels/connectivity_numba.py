@@ -1,11 +1,19 @@
-"""Make every segment one face-connected component and merge the ones that are too small (CPU, serial, deterministic)."""
+"""Make every segment one face-connected component, and merge the ones that are too small (CPU).
+
+Determinism: serial, and in raster order throughout.
+"""
+
+# Kernels take flat arrays, as many as they need, and loop where NumPy code would call a function.
+# ruff: noqa: PLR0912, PLR0917
+
+from typing import Any
 
 import numpy as np
 from numba import njit
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
-def _find(parent, a):  # type: ignore[no-untyped-def]
+def _find(parent: Any, a: Any) -> Any:
     while parent[a] != a:
         parent[a] = parent[parent[a]]
         a = parent[a]
@@ -13,7 +21,7 @@ def _find(parent, a):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
-def _join(parent, a, b):  # type: ignore[no-untyped-def]
+def _join(parent: Any, a: Any, b: Any) -> Any:
     """Join two sets; the lower number stays the root, so roots are in raster order of their first voxel."""
     a = _find(parent, a)
     b = _find(parent, b)
@@ -24,8 +32,8 @@ def _join(parent, a, b):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
-def _components(segments):  # type: ignore[no-untyped-def]
-    """Number the face-connected components in raster order of their first voxel, by runs along the last axis."""
+def _components(segments: Any) -> Any:
+    """Number the face-connected components by first voxel in raster order, run by run."""
     depth, height, width = segments.shape
     out = np.full(segments.shape, -1, np.int32)
     parent = np.empty(segments.size, np.int32)
@@ -67,7 +75,7 @@ def _components(segments):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
-def _renumber(ids, number):  # type: ignore[no-untyped-def]
+def _renumber(ids: Any, number: Any) -> Any:
     flat = ids.reshape(-1)
     for i in range(flat.size):
         if flat[i] >= 0:
@@ -75,7 +83,7 @@ def _renumber(ids, number):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
-def _sums(components, count, features):  # type: ignore[no-untyped-def]
+def _sums(components: Any, count: Any, features: Any) -> Any:
     channels = features.shape[0]
     sizes = np.zeros(count, np.int64)
     sums = np.zeros((count, channels))
@@ -92,54 +100,44 @@ def _sums(components, count, features):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
-def _touching(components, small):  # type: ignore[no-untyped-def]
-    """List, for every small component, the component beyond each of its faces: (first, neighbours), as in CSR."""
+def _touching(components: Any, sizes: Any, small: Any) -> Any:
+    """List the component beyond each face of every small component.
+
+    Returns where in the list each component's neighbours start and end, and the list.
+    """
     depth, height, width = components.shape
-    first = np.zeros(small.size + 1, np.int64)
-    neighbours = np.empty(0, np.int32)
-    for fill in range(2):
-        for z in range(depth):
-            for y in range(height):
-                for x in range(width):
-                    a = components[z, y, x]
-                    if a < 0:
-                        continue
-                    for axis in range(3):
-                        if axis == 0:
-                            b = components[z - 1, y, x] if z > 0 else -1
-                        elif axis == 1:
-                            b = components[z, y - 1, x] if y > 0 else -1
-                        else:
-                            b = components[z, y, x - 1] if x > 0 else -1
-                        if b < 0 or a == b:
-                            continue
-                        if small[a]:
-                            if fill:
-                                neighbours[first[a]] = b
-                            first[a] += 1
-                        if small[b]:
-                            if fill:
-                                neighbours[first[b]] = a
-                            first[b] += 1
-        # After counting: turn counts into starts. After filling, each start has moved to the next one's: shift back.
-        if fill == 0:
-            total = 0
-            for i in range(small.size):
-                n = first[i]
-                first[i] = total
-                total += n
-            first[small.size] = total
-            neighbours = np.empty(total, np.int32)
-        else:
-            for i in range(small.size - 1, 0, -1):
-                first[i] = first[i - 1]
-            first[0] = 0
-    return first, neighbours
+    voxels = np.empty((sizes[small].sum(), 3), np.int32)
+    n = 0
+    for z in range(depth):
+        for y in range(height):
+            for x in range(width):
+                a = components[z, y, x]
+                if a >= 0 and small[a]:
+                    voxels[n, 0], voxels[n, 1], voxels[n, 2] = z, y, x
+                    n += 1
+    starts = np.zeros(small.size + 1, np.int64)
+    for i in range(small.size):
+        starts[i + 1] = starts[i] + (6 * sizes[i] if small[i] else 0)
+    neighbours = np.full(starts[-1], -1, np.int32)
+    used = starts[:-1].copy()
+    for i in range(n):
+        z, y, x = voxels[i]
+        a = components[z, y, x]
+        for step in range(6):
+            bz = z + (step == 0) - (step == 1)
+            by = y + (step == 2) - (step == 3)
+            bx = x + (step == 4) - (step == 5)
+            if 0 <= bz < depth and 0 <= by < height and 0 <= bx < width:
+                b = components[bz, by, bx]
+                if b >= 0 and b != a:
+                    neighbours[used[a]] = b
+                    used[a] += 1
+    return starts, used, neighbours
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
-def _merge(order, first, neighbours, sizes, sums, min_size):  # type: ignore[no-untyped-def]
-    """Join every small group with the adjacent group of the nearest mean feature; returns group numbers 0..n-1."""
+def _merge(order: Any, starts: Any, ends: Any, neighbours: Any, sizes: Any, sums: Any, min_size: Any) -> Any:
+    """Join every small group with the adjacent group of the nearest mean feature; return group numbers."""
     count, channels = sums.shape
     parent = np.arange(count).astype(np.int32)
     # Members of a group as a linked ring: joining two groups swaps two links.
@@ -152,9 +150,9 @@ def _merge(order, first, neighbours, sizes, sums, min_size):  # type: ignore[no-
         nearest = np.inf
         member = start
         while True:
-            for i in range(first[member], first[member + 1]):
+            for i in range(starts[member], ends[member]):
                 other = _find(parent, neighbours[i])
-                if other == root or other == target:
+                if other in (root, target):
                     continue
                 distance = 0.0
                 for c in range(channels):
@@ -189,9 +187,9 @@ def _merge(order, first, neighbours, sizes, sums, min_size):  # type: ignore[no-
 def connect_numba(segments: np.ndarray, features: np.ndarray, min_size: float) -> tuple[np.ndarray, int]:
     """Split segments into face-connected components and merge those smaller than `min_size`.
 
-    Small components are taken from the smallest up (equal sizes: by their first voxel in raster order). One whose
-    group is still too small joins the adjacent group whose mean feature is nearest (equal: whose first voxel comes
-    first), until it is large enough; a group without a neighbour inside the mask stays.
+    Small components are taken from the smallest up (equal sizes: by their first voxel in raster order). One
+    whose group is still too small joins the adjacent group whose mean feature is nearest (equal: whose first
+    voxel comes first); a group without a neighbour inside the mask stays.
 
     Args:
         segments: (D, H, W) int32, negative outside the mask.
@@ -199,7 +197,7 @@ def connect_numba(segments: np.ndarray, features: np.ndarray, min_size: float) -
         min_size: Smallest size, in voxels, that is left alone.
 
     Returns:
-        (D, H, W) int32 with consecutive ids in raster order of their first voxel and -1 outside; and their number.
+        (D, H, W) int32 with ids 0..K-1 in raster order of their first voxel and -1 outside; and K.
     """
     components, count = _components(segments)
     sizes, sums = _sums(components, count, features)
@@ -207,7 +205,7 @@ def connect_numba(segments: np.ndarray, features: np.ndarray, min_size: float) -
     if small.any():
         order = np.flatnonzero(small)
         order = order[np.argsort(sizes[order], kind="stable")]
-        first, neighbours = _touching(components, small)
-        number, count = _merge(order, first, neighbours, sizes, sums, float(min_size))
+        starts, ends, neighbours = _touching(components, sizes, small)
+        number, count = _merge(order, starts, ends, neighbours, sizes, sums, float(min_size))
         _renumber(components, number)
     return components, count

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -57,11 +58,11 @@ def check_mask(mask: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 def check_count(n_segments: int, voxels: int) -> int:
     """A number of segments that so many voxels can form."""
-    if isinstance(n_segments, bool) or int(n_segments) != n_segments or n_segments < 1:
-        raise UsageError(f"n_segments must be a whole number of at least 1, got {n_segments}.")
+    if not isinstance(n_segments, Integral) or isinstance(n_segments, bool) or n_segments < 1:
+        raise UsageError(f"n_segments must be a whole number of at least 1, got {n_segments!r}.")
     if n_segments > voxels:
         raise UsageError(
-            f"n_segments is {n_segments}, but there are only {voxels} voxels to group: ask for fewer segments."
+            f"n_segments is {n_segments}, but there are only {voxels} voxels to group: ask for fewer."
         )
     return int(n_segments)
 

@@ -20,16 +20,17 @@ def blocks(
 ) -> Any:
     """Cut an image of this shape into cubes.
 
-    A block that the mask cuts into several pieces keeps one id, so unlike a segment of `slic` it may be disconnected.
+    A block that the mask cuts into several pieces keeps one id: unlike a segment of `slic`, it may
+    be disconnected.
 
-    Determinism: no rounding and no chance is involved.
+    Determinism: the same arguments give the same blocks.
 
     Args:
         shape: Spatial shape, any number of axes.
-        n_segments: Wanted number of blocks (that touch the mask, when there is one); the nearest grid of about
-            equal steps in mm over the mask's bounding box is taken.
-        size: Edge in voxels instead, one for all axes or one each; the last block of an axis may be shorter. One
-            size together with `spacing` counts along the finest axis, and the others follow in mm.
+        n_segments: Wanted number of blocks (that touch the mask, when there is one); the nearest grid of
+            about equal steps in mm over the mask's bounding box is taken.
+        size: Edge in voxels instead, one for all axes or one each; the last block of an axis may be shorter.
+            One size together with `spacing` counts along the finest axis, and the others follow in mm.
         mask: Boolean array of this shape, NumPy or torch; voxels outside get -1.
         spacing: Voxel size in mm, one per axis, in array order; 1 each by default.
 

@@ -23,7 +23,7 @@ class ChosenSegments:
         n_segments: Number of segments to ask for.
         compactness: Compactness that was used.
         oracle: Oracle Dice, mean over images of the mean over the foreground classes.
-        per_class: Oracle Dice of every class, background first, mean over images; NaN for a class in none of them.
+        per_class: Oracle Dice of every class, background first, mean over images; NaN for one in none.
         reached: Whether `oracle` is at least the target; False for the largest candidate when none is.
     """
 
@@ -48,8 +48,8 @@ def choose_n_segments(
 ) -> ChosenSegments:
     """Find the smallest number of segments whose mean foreground oracle Dice reaches a target.
 
-    Candidates are tried from the smallest up, on training images only: the choice then knows nothing of the cases
-    that a fold holds out.
+    Candidates are tried from the smallest up. Give training images only: then the choice knows nothing of the
+    cases that a fold holds out.
 
     Args:
         images: Single-channel images (H, W) or (D, H, W), NumPy or torch.

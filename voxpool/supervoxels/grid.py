@@ -21,8 +21,8 @@ def count_touched(mask: np.ndarray, counts: tuple[int, ...]) -> int:
 def fit_grid(mask: np.ndarray, spacing: tuple[float, ...], goal: float) -> tuple[tuple[int, ...], float]:
     """Find the grid whose number of cells that touch the mask is nearest to the goal.
 
-    The step is bisected; as all axes may change their number of cells at the same step, the two grids on either
-    side of the goal are then mixed axis by axis.
+    The step is bisected; as all axes may change their number of cells at the same step, the two grids on
+    either side of the goal are then mixed axis by axis.
 
     Args:
         mask: Boolean array, any number of axes; the grid spans the whole array.

@@ -19,7 +19,7 @@ def oracle_labels(segments: Any, labels: Any, num_classes: int) -> Any:
         num_classes: Number of classes, background included.
 
     Returns:
-        Class map of the same shape and the type of `labels`, as NumPy or torch like `labels`; 0 where segments is -1.
+        Class map of the shape and type of `labels`, NumPy or torch as `labels`; 0 where `segments` is -1.
 
     Raises:
         UsageError: Shapes differ, or a value is outside its range.
@@ -59,7 +59,9 @@ def oracle_dice(segments: Any, labels: Any, num_classes: int) -> np.ndarray:
 def _checked(segments: Any, labels: Any, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     ids, classes = to_numpy(segments), to_numpy(labels)
     if ids.shape != classes.shape:
-        raise UsageError(f"segments and labels must have the same shape, got {ids.shape} and {classes.shape}.")
+        raise UsageError(
+            f"segments and labels must have the same shape, got {ids.shape} and {classes.shape}."
+        )
     for name, array in (("segments", ids), ("labels", classes)):
         if array.dtype.kind not in "iu":
             raise UsageError(f"{name} must hold integers, got {array.dtype}.")

@@ -1,4 +1,4 @@
-"""SLIC supervoxels and superpixels (Achanta et al., IEEE TPAMI 34(11), 2012), generalised to 3D and to a mask."""
+"""SLIC supervoxels and superpixels (Achanta et al., IEEE TPAMI 34(11), 2012), in 2D and 3D, with a mask."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +10,9 @@ from voxpool.supervoxels._arrays import bounding_box, check_count, check_mask, c
 from voxpool.supervoxels.grid import cell_edges, fit_grid
 
 DEFAULT_COMPACTNESS = 0.1
+# Weights and ranges beyond these leave float32 and float64.
+_MAX_COMPACTNESS = 1e6
+_MAX_VALUE = 1e300
 _FEATURE_STEP = 2.0**-16
 _TOLERANCE = 0.05
 _ATTEMPTS = 3
@@ -30,25 +33,26 @@ def slic(
     """Group the voxels of an image into connected, compact segments of similar intensity.
 
     Each voxel joins, among the centres of the 27 grid cells around it (9 in 2D), the one with the least
-    `D^2 = d_intensity^2 + (compactness * d_space / S)^2` (Achanta et al. 2012, equation 3), where `S` is the step of
-    the grid in mm; each centre then moves to the mean of its voxels. The first centres are the means of the grid
-    cells. Finally stray components below `min_size_factor` times the mean size join the adjacent component of the
-    nearest mean intensity.
+    `D^2 = d_intensity^2 + (compactness * d_space / S)^2` (Achanta et al. 2012, equation 3), where `S` is the
+    step of the grid in mm; each centre then moves to the mean of its voxels. The first centres are the means
+    of the grid cells. Finally stray components below `min_size_factor` times the mean size join the adjacent
+    segment of the nearest mean intensity.
 
-    Intensities are scaled so that one compactness means the same on every scan: the 1st and 99th percentile inside
-    the mask (of at most about a million evenly spaced voxels) become 0 and 1, channel by channel. Values beyond them
-    keep their contrast up to -1 and 2, where they are clipped, so that one bright vessel cannot dominate a
-    segment's mean. With several channels `d_intensity^2` is the mean over channels.
+    Intensities are scaled so that one compactness means the same on every scan: the 1st and 99th percentile
+    inside the mask (of at most about a million evenly spaced voxels) become 0 and 1, channel by channel.
+    Values beyond them keep their contrast up to -1 and 2, where they are clipped, so that one bright vessel
+    cannot dominate a segment's mean. With several channels `d_intensity^2` is the mean over channels.
 
     The grid is chosen so that as many of its cells touch the mask as segments were asked for; when the result
-    is more than 5 % off, the grid is corrected, at most twice, and the nearest result is taken.
+    is more than 5 % off, the grid is corrected, at most twice, and the nearest result is taken. A mask of
+    many islands can still give more segments, as even the smallest island stays one.
 
-    Determinism: the same input gives the same segments, bit for bit, on every run and for any number of threads.
+    Determinism: the same input gives the same segments, bit for bit, for any number of threads.
 
     Args:
-        image: (H, W) or (D, H, W), with a channel axis where `channel_axis` names it; NumPy array or torch tensor.
+        image: (H, W) or (D, H, W), plus an axis of channels where `channel_axis` names one; NumPy or torch.
         n_segments: Approximate number of segments wanted.
-        compactness: Weight of space against intensity; as it grows, segments turn into cubes.
+        compactness: Weight of space against intensity, up to 1e6; as it grows, segments turn into cubes.
         spacing: Voxel size in mm, one per spatial axis, in array order; 1 each by default.
         mask: Boolean array of the spatial shape; voxels outside get -1 and their values are not read.
         max_num_iter: Number of assignments of voxels to centres.
@@ -56,8 +60,8 @@ def slic(
         channel_axis: Axis of the channels, or None for a single-channel image.
 
     Returns:
-        Segments of the spatial shape, int32, NumPy or torch as the image: ids 0..K-1 in raster order of their first
-        voxel, each exactly one face-connected component; -1 outside the mask.
+        Segments of the spatial shape, int32, NumPy or torch as the image: ids 0..K-1 in raster order of their
+        first voxel, each exactly one face-connected component; -1 outside the mask.
 
     Raises:
         UsageError: An argument does not fit, or a voxel inside the mask is NaN or infinite.
@@ -71,8 +75,9 @@ def slic(
     """
     channels = _channels_first(image, channel_axis)
     shape = channels.shape[1:]
-    spacing = check_spacing(spacing, len(shape))
-    _check_positive(compactness=compactness)
+    mm = check_spacing(spacing, len(shape))
+    if not 0 < compactness <= _MAX_COMPACTNESS:
+        raise UsageError(f"compactness must be above 0 and at most 1e6, got {compactness}.")
     if max_num_iter < 1:
         raise UsageError(f"max_num_iter must be at least 1, got {max_num_iter}.")
     if not 0 <= min_size_factor < 1:
@@ -85,7 +90,13 @@ def slic(
     features = np.stack([_scale(channel[box], inner) for channel in channels])
     segments = np.full(shape, -1, np.int32)
     segments[box] = _segment(
-        features, inner, spacing, n_segments, float(compactness), int(max_num_iter), float(min_size_factor)
+        features,
+        inner,
+        mm,
+        n_segments,
+        compactness=compactness,
+        iterations=max_num_iter,
+        min_size=min_size_factor * np.count_nonzero(inner) / n_segments,
     )
     return like(segments, image)
 
@@ -97,8 +108,8 @@ def _channels_first(image: Any, channel_axis: int | None) -> np.ndarray:
     ndim = array.ndim - (channel_axis is not None)
     if ndim not in (2, 3):
         raise UsageError(
-            f"the image must have 2 or 3 spatial axes, got shape {array.shape} with channel_axis={channel_axis}; "
-            "name the channels with channel_axis and pass one volume at a time."
+            f"the image must have 2 or 3 spatial axes, got shape {array.shape} with "
+            f"channel_axis={channel_axis}: pass one volume at a time and name its channels with channel_axis."
         )
     if channel_axis is None:
         array = array[None]
@@ -111,18 +122,13 @@ def _channels_first(image: Any, channel_axis: int | None) -> np.ndarray:
     return array
 
 
-def _check_positive(**values: float) -> None:
-    for name, value in values.items():
-        if not (np.isfinite(value) and value > 0):
-            raise UsageError(f"{name} must be a positive number, got {value}.")
-
-
 def _scale(channel: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Scale one channel by its percentiles inside the mask; 0 outside; float32 multiples of the feature step."""
+    """Scale one channel by its percentiles inside the mask, to float32 multiples of 2^-16; 0 outside."""
     values = channel[inside].astype(np.float64)
-    if not np.isfinite(values).all():
+    unusable = np.count_nonzero(~(np.abs(values) <= _MAX_VALUE))
+    if unusable:
         raise UsageError(
-            f"the image has {np.count_nonzero(~np.isfinite(values))} NaN or infinite voxels inside the mask: "
+            f"the image has {unusable} NaN, infinite or immense voxels inside the mask: "
             "replace them, or leave them out of the mask."
         )
     # An odd stride does not keep step with the axes, whose lengths are mostly even.
@@ -148,10 +154,12 @@ def _segment(
     inside: np.ndarray,
     spacing: tuple[float, ...],
     n_segments: int,
+    *,
     compactness: float,
     iterations: int,
-    min_size_factor: float,
+    min_size: float,
 ) -> np.ndarray:
+    """Run SLIC on a grid that is corrected until about n_segments remain after connection."""
     from voxpool.kernels.connectivity_numba import connect_numba
     from voxpool.kernels.slic_numba import slic_numba
 
@@ -160,7 +168,6 @@ def _segment(
         # The layers of the grid's first axis are what threads share, so depth 1 goes in the middle.
         features, inside = features[:, :, None], inside[:, None]
         spacing = (spacing[0], 1.0, spacing[1])
-    voxels = np.count_nonzero(inside)
     best: tuple[int, np.ndarray] | None = None
     goal = float(n_segments)
     for _ in range(_ATTEMPTS):
@@ -168,11 +175,11 @@ def _segment(
         edges = [cell_edges(n, cells) for n, cells in zip(inside.shape, counts, strict=True)]
         weights = np.array([(compactness * s / step) ** 2 for s in spacing] + [1 / len(features)])
         cells = slic_numba(features, inside, (edges[0], edges[1], edges[2]), weights, iterations)
-        segments, found = connect_numba(cells, features, min_size_factor * voxels / n_segments)
+        segments, found = connect_numba(cells, features, min_size)
         if best is None or abs(found - n_segments) < abs(best[0] - n_segments):
             best = found, segments
         if abs(found - n_segments) <= _TOLERANCE * n_segments:
             break
-        goal = min(max(goal * n_segments / found, 1.0), float(voxels))
+        goal = min(max(goal * n_segments / found, 1.0), float(np.count_nonzero(inside)))
     assert best is not None
     return best[1].reshape(shape)
