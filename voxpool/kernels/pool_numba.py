@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from llvmlite import ir
 from numba import get_num_threads, njit, types
-from numba.extending import intrinsic, overload
+from numba.extending import overload
 from torch import Tensor
 
 # Below this many elements starting threads costs more than they save.
@@ -23,27 +22,19 @@ _SERIAL_SIZE = 1 << 17
 _PARTS_PER_THREAD = 4
 
 
-@intrinsic
-def _bits_to_float32(_context: Any, bits: Any) -> Any:
-    def codegen(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.FloatType())
-
-    return types.float32(types.uint32), codegen
-
-
 @njit
-def _float16_value(bits: int) -> float:
+def _float16_value(bits: Any) -> Any:
     half = np.uint32(bits) & np.uint32(0xFFFF)
-    exponent = (half >> np.uint32(10)) & np.uint32(31)
-    mantissa = half & np.uint32(0x3FF)
+    exponent = (half >> 10) & 31
+    mantissa = half & 0x3FF
     if exponent == 0:
         # An integer product instead of a shifted denormal: also right where the processor flushes denormals.
         value = np.float32(mantissa) * np.float32(2.0**-24)
     elif exponent == 31:
-        value = _bits_to_float32(np.uint32(0x7F800000) | (mantissa << np.uint32(13)))
+        value = np.uint32(0x7F800000 | (mantissa << 13)).view(np.float32)
     else:
-        value = _bits_to_float32(((exponent + np.uint32(112)) << np.uint32(23)) | (mantissa << np.uint32(13)))
-    return -value if half >> np.uint32(15) else value
+        value = np.uint32(((exponent + 112) << 23) | (mantissa << 13)).view(np.float32)
+    return -value if half >> 15 else value
 
 
 def _decode(value: Any) -> Any:
@@ -54,7 +45,7 @@ def _decode(value: Any) -> Any:
 @overload(_decode, inline="always", strict=False)
 def _decode_overload(value: Any) -> Any:
     if value == types.uint16:
-        return lambda value: _bits_to_float32(np.uint32(value) << np.uint32(16))
+        return lambda value: np.uint32(value << 16).view(np.float32)
     if value == types.int16:
 
         def float16(value: Any) -> Any:

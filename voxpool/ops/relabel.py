@@ -21,7 +21,7 @@ def _by_table(segments: np.ndarray, size: int) -> tuple[np.ndarray, int]:
     present[-1] = False
     new_id = np.cumsum(present, dtype=np.int32) - np.int32(1)
     new_id[-1] = -1
-    return new_id[segments], int(present.sum())
+    return np.asarray(new_id[segments]), int(present.sum())
 
 
 def _by_search(segments: np.ndarray) -> tuple[np.ndarray, int]:
