@@ -15,6 +15,7 @@ MATCH_VOXELS = 0.1
 
 # Axes whose volume is below this share of the product of their lengths lie in a plane within rounding.
 _FLAT = 1e-6
+_FARTHEST_MM = 1e9
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,9 +177,10 @@ def check_affine(affine: np.ndarray) -> None:
         raise InputError("the affine holds NaN or infinite numbers; write a valid qform or sform (E112)")
     if not np.array_equal(affine[3], [0, 0, 0, 1]):
         raise InputError(f"the affine's last row must be 0 0 0 1, got {affine[3].tolist()} (E112)")
+    if (reach := np.abs(affine).max()) > _FARTHEST_MM:
+        raise InputError(f"the affine reaches {reach:.3g} mm, no body is that large; correct it (E112)")
     lengths = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    usable = bool(np.isfinite(lengths).all() and lengths.min() > 0)
-    if not usable or abs(np.linalg.det(affine[:3, :3] / lengths)) < _FLAT:
+    if lengths.min() == 0 or abs(np.linalg.det(affine[:3, :3] / lengths)) < _FLAT:
         raise InputError(
             "the affine is singular, its axes span no volume; write a valid qform or sform (E112)"
         )

@@ -6,7 +6,7 @@ import os
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import nibabel
 import numpy as np
@@ -21,6 +21,8 @@ from .volume import Volume
 
 # Labels that went through a scaled or float file come back within rounding of whole numbers, no further.
 _WHOLE = 1e-4
+# What may follow the voxels in a gzip stream before it counts as damaged, in bytes.
+_MOST_EXTRA = 1 << 26
 _INTEGERS = (np.uint8, np.int16, np.int32)
 
 
@@ -194,9 +196,8 @@ def _read_voxels(info: NiftiInfo, volume: int | None) -> np.ndarray:
             stream.seek(start)
             data = stream.read(length)
             if info.gzipped:
-                # The checksum is compared at the end of the stream only.
                 stream.seek(info.offset + count * length)
-                stream.read(1)
+                _drain(stream, name)
     except EOFError:
         raise InputError(f"{name}: ends early; copy it again from its source (E104)") from None
     except (OSError, zlib.error) as error:
@@ -207,6 +208,14 @@ def _read_voxels(info: NiftiInfo, volume: int | None) -> np.ndarray:
             "copy it again from its source (E104)"
         )
     return np.frombuffer(data, dtype=info.dtype).reshape(info.dims[:3], order="F")
+
+
+def _drain(stream: IO[bytes], name: str) -> None:
+    """Reads on to the end of a gzip stream, where its checksum is compared; damage can make it longer."""
+    for _ in range(_MOST_EXTRA >> 20):
+        if not stream.read(1 << 20):
+            return
+    raise InputError(f"{name}: goes on far behind its voxels; it is damaged, copy it again (E104)")
 
 
 def _broken_voxels(info: NiftiInfo, broken: np.ndarray, remedy: str = "") -> str:

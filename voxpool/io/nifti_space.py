@@ -76,7 +76,7 @@ def place(
         return qform_place(codes, shape), []
     sform, qform = sform_place(codes, shape), qform_place(codes, shape)
     apart = sform.distance_mm(qform)
-    if apart > _MISMATCH_MM + _rounding_mm(codes, sform):
+    if apart > _MISMATCH_MM and not _same_within_rounding(codes, sform, qform):
         raise InputError(
             f"its sform and qform place it up to {apart:.3g} mm apart; say which one is right with "
             'prefer="sform" or prefer="qform", or repair its header (E114)'
@@ -139,20 +139,26 @@ def _sizes(codes: HeaderCodes) -> np.ndarray:
 
 def _in_mm(affine: np.ndarray, codes: HeaderCodes, shape: Shape) -> Geometry:
     scaled = np.array(affine, dtype=np.float64)
-    # An unknown unit is taken as mm, as every other reader does.
-    scaled[:3] *= _MM_PER_UNIT.get(codes.xyzt_units & 7, 1.0)
+    with np.errstate(over="ignore"):  # infinity is refused by the geometry
+        # An unknown unit is taken as mm, as every other reader does.
+        scaled[:3] *= _MM_PER_UNIT.get(codes.xyzt_units & 7, 1.0)
     return Geometry(shape, scaled)
 
 
-def _rounding_mm(codes: HeaderCodes, geometry: Geometry) -> float:
-    """How far rounding of the stored numbers alone can move a corner, in mm.
+def _same_within_rounding(codes: HeaderCodes, sform: Geometry, qform: Geometry) -> bool:
+    """Whether two forms differ by no more than the rounding of the stored numbers.
 
     The quaternion's real part is what is left of 1 after the three stored squares. Near a half turn it is
-    small, and rounding of the squares then turns the volume visibly.
+    small, and rounding of the squares then turns the volume visibly about its first voxel.
     """
     rounding = 4 * float(np.finfo(np.float32 if codes.version == 1 else np.float64).eps)
     b, c, d = codes.quaternion[:3]
     real = math.sqrt(max(1.0 - (b * b + c * c + d * d), rounding))
-    corners = geometry.corners()
-    reach = float(np.linalg.norm(corners[-1] - corners[0])) + float(np.abs(corners).max())
-    return reach * rounding / real
+    first = sform.corners()[0]
+    size = float(np.linalg.norm(sform.corners()[-1] - first))
+    shift = float(np.linalg.norm(first - qform.corners()[0]))
+    turn = sform.distance_mm(qform) - shift
+    return (
+        shift <= _MISMATCH_MM + rounding * np.abs(first).max()
+        and turn <= _MISMATCH_MM + size * rounding / real
+    )
