@@ -101,7 +101,7 @@ class VariantResult:
         variant: The variant.
         folds: The folds that are done, by number.
         cases: Every case of those folds once, sorted by id.
-        missing_folds: The folds that are not done.
+        missing_folds: The folds that the run is to do and has not done.
     """
 
     variant: Variant
@@ -111,7 +111,7 @@ class VariantResult:
 
     @property
     def complete(self) -> bool:
-        """Whether every fold is done."""
+        """Whether every fold that the run is to do is done."""
         return not self.missing_folds
 
 
@@ -157,6 +157,7 @@ class RunResults:
         config: Every option of the run.
         versions: Version of each package that matters.
         splits: Case ids of each fold.
+        asked_folds: The folds that the run is to do: all, or the ones it was restricted to.
         cases: Files of each case, by id.
         variants: The variants, in the order of networks, reductions, heads and segments.
     """
@@ -170,6 +171,7 @@ class RunResults:
     config: dict[str, Any]
     versions: dict[str, Any]
     splits: tuple[Split, ...]
+    asked_folds: tuple[int, ...]
     cases: dict[str, CaseFiles]
     variants: tuple[VariantResult, ...]
 
@@ -179,8 +181,13 @@ class RunResults:
         return tuple(name for label, name in sorted(self.data.label_names.items()) if label != 0)
 
     @property
+    def held_out(self) -> list[tuple[int, str]]:
+        """Fold and id of every case that the run is to score."""
+        return [(fold, case_id) for fold in self.asked_folds for case_id in sorted(self.splits[fold].val)]
+
+    @property
     def complete(self) -> bool:
-        """Whether the run is over and every fold of every variant is done."""
+        """Whether the run is over and every fold that it is to do is done for every variant."""
         return self.status == "done" and all(variant.complete for variant in self.variants)
 
     def find(self, **wanted: Any) -> VariantResult | None:
@@ -275,8 +282,14 @@ def load_run(run_dir: str | Path) -> RunResults:
     splits = tuple(_read(path / "folds.json", list[Split]))
     cases = {case.id: case for case in _read(path / "dataset.json", _DatasetFile).cases}
     class_names = [name for label, name in sorted(run.data.label_names.items()) if label != 0]
+    asked = tuple(range(len(splits)))
+    if only := run.config.get("only_folds"):
+        asked = tuple(fold for fold in asked if fold in only)
+    asked = tuple(range(len(splits)))
+    if only := run.config.get("only_folds"):
+        asked = tuple(fold for fold in asked if fold in only)
     variants = [
-        _load_variant(folder, splits, class_names) for folder in sorted((path / "variants").glob("*/"))
+        _load_variant(folder, splits, asked, class_names) for folder in sorted((path / "variants").glob("*/"))
     ]
     started = [variant for variant in variants if variant is not None]
     if not started:
@@ -293,18 +306,21 @@ def load_run(run_dir: str | Path) -> RunResults:
         config=run.config,
         versions=run.versions,
         splits=splits,
+        asked_folds=asked,
         cases=cases,
         variants=tuple(sorted(started, key=lambda result: _order(result.variant))),
     )
 
 
-def _load_variant(folder: Path, splits: tuple[Split, ...], class_names: list[str]) -> VariantResult | None:
+def _load_variant(
+    folder: Path, splits: tuple[Split, ...], asked: tuple[int, ...], class_names: list[str]
+) -> VariantResult | None:
     done = {}
-    for fold, split in enumerate(splits):
+    for fold in asked:
         file = folder / f"fold{fold}" / "result.json"
         if file.exists():
             done[fold] = _read(file, _ResultFile)
-            _check_result(file, done[fold], fold, split, class_names)
+            _check_result(file, done[fold], fold, splits[fold], class_names)
     if not done:
         return None
     variants = {result.variant for result in done.values()}
@@ -330,7 +346,7 @@ def _load_variant(folder: Path, splits: tuple[Split, ...], class_names: list[str
         cases=tuple(
             sorted((case for result in done.values() for case in result.cases), key=lambda case: case.case_id)
         ),
-        missing_folds=tuple(fold for fold in range(len(splits)) if fold not in done),
+        missing_folds=tuple(fold for fold in asked if fold not in done),
     )
 
 

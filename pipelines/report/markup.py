@@ -8,7 +8,7 @@ class Markup(str):
     """Text that is markup already and is not escaped again."""
 
 
-def tag(name: str, *content: str | Iterable[str], **attributes: object) -> Markup:
+def tag(name: str, /, *content: str | Iterable[str], **attributes: object) -> Markup:
     """An element with its content.
 
     Args:

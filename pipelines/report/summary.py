@@ -220,11 +220,12 @@ def compare_variants(
     return Comparison(
         reference=second.variant.id,
         foreground=test(lambda case: case.dice_foreground),
-        classes={name: test(partial(_class_dice, name)) for name in class_names},
+        classes={name: test(partial(class_dice, name)) for name in class_names},
     )
 
 
-def _class_dice(name: str, case: CaseResult) -> float:
+def class_dice(name: str, case: CaseResult) -> float:
+    """Dice of one class in one case."""
     return case.classes[name].dice
 
 

@@ -18,6 +18,7 @@ class Measure:
 
     Attributes:
         key: Short name, unique in the report.
+        short: Name where the measure is chosen.
         title: Title for readers.
         value: The mean and SD of a variant.
         oracle: The same mean for the majority labels of a variant's supervoxels; None where it is not known.
@@ -27,6 +28,7 @@ class Measure:
     """
 
     key: str
+    short: str
     title: str
     value: Callable[[VariantSummary], Summary]
     oracle: Callable[[VariantSummary], float] | None
@@ -79,6 +81,7 @@ def measures(class_names: tuple[str, ...]) -> list[Measure]:
     def of_class(name: str) -> Measure:
         return Measure(
             key=f"class-{name}",
+            short=name,
             title=f"Dice {name} (%)",
             value=lambda each: each.dice[name],
             oracle=lambda each: each.oracle[name],
@@ -88,6 +91,7 @@ def measures(class_names: tuple[str, ...]) -> list[Measure]:
     return [
         Measure(
             key="foreground",
+            short="foreground mean",
             title="Dice, foreground mean (%)",
             value=lambda each: each.dice_foreground,
             oracle=lambda each: each.oracle_foreground,
@@ -96,6 +100,7 @@ def measures(class_names: tuple[str, ...]) -> list[Measure]:
         *(of_class(name) for name in class_names),
         Measure(
             key="with-background",
+            short="with background",
             title="Dice, mean with background (%)",
             value=lambda each: each.dice_with_background,
             oracle=None,
@@ -103,6 +108,7 @@ def measures(class_names: tuple[str, ...]) -> list[Measure]:
         ),
         Measure(
             key="hd95",
+            short="HD95",
             title="HD95, foreground mean (mm)",
             value=lambda each: each.hd95_foreground,
             oracle=None,
