@@ -159,7 +159,7 @@ class RunResults:
         splits: Case ids of each fold.
         asked_folds: The folds that the run is to do: all, or the ones it was restricted to.
         cases: Files of each case, by id.
-        variants: The variants, in the order of networks, reductions, heads and segments.
+        variants: The variants, in the order of the report: networks, reductions, heads, segments.
     """
 
     path: Path
@@ -367,8 +367,9 @@ def _check_result(file: Path, result: _ResultFile, fold: int, split: Split, clas
 
 
 def _order(variant: Variant) -> tuple[Any, ...]:
-    """Networks by name, reductions from full to small, heads and segments as in the paper's table."""
+    """The paper's network first, reductions from full to small, heads and segments as in its Table 1."""
     return (
+        variant.net != "voxresnet",
         variant.net,
         variant.reduction or 0,
         HEADS.index(variant.head) if variant.head in HEADS else len(HEADS),

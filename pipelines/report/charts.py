@@ -109,7 +109,7 @@ def box_plots(summary: RunSummary, name: str, value: Callable[[CaseResult], floa
             parts.append(_box(each, cases, axis, y + ROW / 2, every_dot))
             y += ROW
     return _figure(
-        f"Dice {name} (%)",
+        f"Dice, {name} (%)",
         tag(
             "svg",
             parts,
@@ -290,10 +290,11 @@ def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
 
 
 def _short_title(each: VariantSummary, summary: RunSummary) -> str:
-    """The network is named only where a run has several."""
-    several = len({other.variant.net for other in summary.variants}) > 1
+    """Head, supervoxels and reduction; the network is named only where the reduction leaves it open."""
+    reduced = {other.variant.net for other in summary.variants if other.variant.reduction is not None}
     group = group_title(each.variant)
-    return f"{head_title(each.variant)} {group if several else group.split()[-1]}"
+    short = each.variant.reduction is not None and len(reduced) == 1
+    return f"{head_title(each.variant)} {group.split()[-1] if short else group}"
 
 
 def _vertical_grid(axis: Axis, top: float, bottom: float, label_y: float) -> Markup:

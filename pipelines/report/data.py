@@ -130,13 +130,13 @@ def _case_row(variant: Variant, case: CaseResult, class_names: tuple[str, ...]) 
     for name in class_names:
         score = case.classes[name]
         row |= {
-            f"dice_{name}": _fixed(score.dice),
-            f"hd95_mm_{name}": _fixed(score.hd95_mm),
-            f"assd_mm_{name}": _fixed(score.assd_mm),
-            f"volume_ml_{name}": _fixed(score.volume_ml),
-            f"target_volume_ml_{name}": _fixed(score.target_volume_ml),
-            f"status_{name}": score.status,
-            f"oracle_dice_{name}": _fixed((case.oracle_dice or {}).get(name, math.nan)),
+            f"{name}_dice": _fixed(score.dice),
+            f"{name}_hd95_mm": _fixed(score.hd95_mm),
+            f"{name}_assd_mm": _fixed(score.assd_mm),
+            f"{name}_volume_ml": _fixed(score.volume_ml),
+            f"{name}_target_volume_ml": _fixed(score.target_volume_ml),
+            f"{name}_status": score.status,
+            f"{name}_oracle_dice": _fixed((case.oracle_dice or {}).get(name, math.nan)),
         }
     return row
 

@@ -14,6 +14,7 @@ from voxpool_pipelines.report.texts import (
     facts,
     findings,
     limitations,
+    options,
 )
 from voxpool_pipelines.report.words import (
     MISSING,
@@ -66,6 +67,8 @@ def report_markdown(summary: RunSummary) -> str:
         bullets(f"**{term}:** {text}" for term, text in DEFINITIONS),
         "## Data and run",
         bullets(f"**{_safe(term)}:** {_safe(text)}" for term, text in facts(summary)),
+        "### Options",
+        markdown_table(["Option", "Value"], options(summary)),
         "## Limitations",
         bullets(limitations(summary)),
     ]

@@ -65,7 +65,7 @@ def table(
         "div",
         tag(
             "table",
-            tag("caption", caption),
+            tag("caption", tag("span", caption)),
             tag("thead", (tag("tr", row) for row in head)),
             tag("tbody", (tag("tr", row) for row in body)),
             **attributes,

@@ -1,5 +1,6 @@
 """report.html: one file that needs nothing beside itself."""
 
+from collections.abc import Iterable
 from functools import partial
 from importlib import resources
 from string import Template
@@ -15,6 +16,7 @@ from voxpool_pipelines.report.texts import (
     facts,
     findings,
     limitations,
+    options,
 )
 from voxpool_pipelines.report.viewer import choice, viewer
 from voxpool_pipelines.report.words import HEAD_TITLES, plural
@@ -49,6 +51,7 @@ def report_html(summary: RunSummary) -> str:
         "policy": tables.policy(),
         "definitions": _list(DEFINITIONS),
         "facts": _list(facts(summary)),
+        "options": _list(options(summary), class_="options"),
         "limitations": tag("ul", (tag("li", sentence) for sentence in limitations(summary))),
         "version": join(str(run.versions.get("voxpool", ""))),
         "style": _asset("style.css"),
@@ -95,7 +98,8 @@ def _table1(summary: RunSummary) -> Markup:
 
 
 def _legend(summary: RunSummary) -> Markup:
-    heads = dict.fromkeys(each.variant.head for each in summary.variants)
+    present = {each.variant.head for each in summary.variants}
+    heads = [head for head in HEAD_TITLES if head in present]
     kinds = dict.fromkeys(each.variant.segments for each in summary.variants)
     shapes = {
         "slic": tag("circle", cx=8, cy=8, r=5.5),
@@ -105,7 +109,7 @@ def _legend(summary: RunSummary) -> Markup:
     names = {"slic": "SLIC", "block": "BLOCK", None: "no supervoxels"}
     return tag(
         "ul",
-        (tag("li", tag("span", class_=f"swatch head-{head}"), HEAD_TITLES.get(head, head)) for head in heads),
+        (tag("li", tag("span", class_=f"swatch head-{head}"), HEAD_TITLES[head]) for head in heads),
         (
             tag("li", tag("svg", shapes[kind], viewBox="0 0 16 16", aria_hidden="true"), names[kind])
             for kind in kinds
@@ -119,11 +123,11 @@ def _legend(summary: RunSummary) -> Markup:
 def _boxes(summary: RunSummary) -> Markup:
     return tag(
         "div",
-        charts.box_plots(summary, "foreground", lambda case: case.dice_foreground),
+        charts.box_plots(summary, "foreground mean", lambda case: case.dice_foreground),
         (charts.box_plots(summary, name, partial(class_dice, name)) for name in summary.run.class_names),
         class_="panels",
     )
 
 
-def _list(pairs: list[tuple[str, str]] | tuple[tuple[str, str], ...]) -> Markup:
-    return tag("dl", (tag("div", tag("dt", term), tag("dd", text)) for term, text in pairs))
+def _list(pairs: Iterable[tuple[str, str]], *, class_: str | None = None) -> Markup:
+    return tag("dl", (tag("div", tag("dt", term), tag("dd", text)) for term, text in pairs), class_=class_)

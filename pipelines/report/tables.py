@@ -35,7 +35,7 @@ def table1(summary: RunSummary, measure: Measure) -> Markup:
     layout = lay_out(summary, measure)
     head = [
         [
-            tag("th", "", rowspan=2, scope="col"),
+            tag("th", "Head", rowspan=2, scope="col", class_="text"),
             *(
                 tag("th", group.title, colspan=len(group.segments), scope="colgroup")
                 for group in layout.groups

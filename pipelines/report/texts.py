@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 from voxpool_pipelines.report.summary import RunSummary, VariantSummary
 from voxpool_pipelines.report.table1 import POOLED, significant, unreachable
 from voxpool_pipelines.report.words import (
@@ -184,11 +185,26 @@ def facts(summary: RunSummary) -> list[tuple[str, str]]:
         ("Seed", str(run.seed)),
         ("Device", run.device),
         ("Versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())),
-        *((f"Option {name}", _option(value)) for name, value in run.config.items()),
     ]
 
 
+def options(summary: RunSummary) -> list[tuple[str, str]]:
+    """Every option of the run.
+
+    Args:
+        summary: The run, summarised.
+
+    Returns:
+        Name and value.
+    """
+    return [(name, _option(value)) for name, value in summary.run.config.items()]
+
+
 def _option(value: object) -> str:
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, str):
         return value
     if isinstance(value, list) and all(isinstance(each, str | int | float) for each in value):
@@ -238,7 +254,7 @@ def _power(summary: RunSummary, cases: int) -> str:
 
 
 def _small(p: float) -> str:
-    return f"{p:.2g}"
+    return np.format_float_positional(p, precision=2, fractional=False)
 
 
 def counts_note(each: VariantSummary) -> str:

@@ -6,7 +6,7 @@ from base64 import b64encode
 from voxpool_pipelines.report.markup import Markup, join, tag
 from voxpool_pipelines.report.slices import ERROR_COLOUR, Gallery, SliceSet, colour
 from voxpool_pipelines.report.summary import RunSummary
-from voxpool_pipelines.report.words import HEAD_TITLES, percent, title
+from voxpool_pipelines.report.words import percent, title
 
 
 def viewer(summary: RunSummary, gallery: Gallery) -> Markup:
@@ -29,13 +29,10 @@ def viewer(summary: RunSummary, gallery: Gallery) -> Markup:
         )
     if not gallery.sets:
         return join(lost or tag("p", "There is no finished variant to show slices of.", class_="note"))
-    names = [
-        HEAD_TITLES["base"] if each.variant.head == "base" else title(each.variant) for each in gallery.shown
-    ]
     panels = [
         _panel("Image", None),
         _panel("Truth", 0),
-        *(_panel(name, index + 1) for index, name in enumerate(names)),
+        *(_panel(title(each.variant), index) for index, each in enumerate(gallery.shown, start=1)),
     ]
     data = json.dumps({"sets": [_set_data(each) for each in gallery.sets]}, ensure_ascii=False)
     return join(

@@ -1,4 +1,4 @@
-"""A finished cross-validation run made of small synthetic volumes, in the layout that `voxpool crossval` writes."""
+"""A finished cross-validation run of small synthetic volumes, as `voxpool crossval` writes it."""
 
 import json
 import shutil
@@ -36,7 +36,7 @@ def stored(array: np.ndarray) -> np.ndarray:
 
 
 def save(path: Path, array: np.ndarray) -> None:
-    """Write an array given in RAS order, as a scanner might: in other axes, with the geometry that says so."""
+    """Write an array given in RAS order the way a scanner might: in other axes, with the matching affine."""
     x, y, z = SPACING
     affine = np.array(
         [[-x, 0, 0, x * (SHAPE[0] - 1)], [0, 0, y, 0], [0, -z, 0, z * (SHAPE[2] - 1)], [0, 0, 0, 1.0]]
