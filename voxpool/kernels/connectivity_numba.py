@@ -136,13 +136,21 @@ def _touching(components: Any, sizes: Any, small: Any) -> Any:
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
-def _merge(order: Any, starts: Any, ends: Any, neighbours: Any, sizes: Any, sums: Any, min_size: Any) -> Any:
-    """Join every small group with the adjacent group of the nearest mean feature; return group numbers."""
+def _merge(
+    order: Any, starts: Any, ends: Any, neighbours: Any, sizes: Any, sums: Any, min_size: Any, enough: Any
+) -> Any:
+    """Join small groups with the adjacent group of the nearest mean feature until `enough` groups are left.
+
+    Returns the group of every component, in the order of their first components, and the number of groups.
+    """
     count, channels = sums.shape
+    left = count
     parent = np.arange(count).astype(np.int32)
     # Members of a group as a linked ring: joining two groups swaps two links.
     ring = np.arange(count).astype(np.int32)
     for start in order:
+        if left <= enough:
+            break
         root = _find(parent, start)
         if sizes[root] >= min_size:
             continue
@@ -166,6 +174,7 @@ def _merge(order: Any, starts: Any, ends: Any, neighbours: Any, sizes: Any, sums
                 break
         if target < 0:
             continue
+        left -= 1
         low, high = min(root, target), max(root, target)
         parent[high] = low
         sizes[low] += sizes[high]
@@ -181,31 +190,43 @@ def _merge(order: Any, starts: Any, ends: Any, neighbours: Any, sizes: Any, sums
             groups += 1
         else:
             number[i] = number[root]
-    return number, groups
+    return number, left
 
 
-def connect_numba(segments: np.ndarray, features: np.ndarray, min_size: float) -> tuple[np.ndarray, int]:
-    """Split segments into face-connected components and merge those smaller than `min_size`.
+def _absorb(components: np.ndarray, features: np.ndarray, count: int, min_size: float, enough: int) -> int:
+    """Merge the components below `min_size`, in place, until `enough` are left; return how many are left."""
+    sizes, sums = _sums(components, count, features)
+    small = sizes < min_size
+    order = np.flatnonzero(small)
+    order = order[np.argsort(sizes[order], kind="stable")]
+    starts, ends, neighbours = _touching(components, sizes, small)
+    number, left = _merge(order, starts, ends, neighbours, sizes, sums, min_size, enough)
+    _renumber(components, number)
+    return left
+
+
+def connect_numba(
+    segments: np.ndarray, features: np.ndarray, min_size: float, most: int
+) -> tuple[np.ndarray, int]:
+    """Split segments into face-connected components, merge small ones and the smallest of too many.
 
     Small components are taken from the smallest up (equal sizes: by their first voxel in raster order). One
     whose group is still too small joins the adjacent group whose mean feature is nearest (equal: whose first
-    voxel comes first); a group without a neighbour inside the mask stays.
+    voxel comes first); a group without a neighbour inside the mask stays. If more than `most` groups are left,
+    the same is done to those below the mean size of `most` groups, until there are only so many.
 
     Args:
         segments: (D, H, W) int32, negative outside the mask.
         features: (C, D, H, W) float32.
         min_size: Smallest size, in voxels, that is left alone.
+        most: Number of groups that is not too many.
 
     Returns:
         (D, H, W) int32 with ids 0..K-1 in raster order of their first voxel and -1 outside; and K.
     """
     components, count = _components(segments)
-    sizes, sums = _sums(components, count, features)
-    small = sizes < min_size
-    if small.any():
-        order = np.flatnonzero(small)
-        order = order[np.argsort(sizes[order], kind="stable")]
-        starts, ends, neighbours = _touching(components, sizes, small)
-        number, count = _merge(order, starts, ends, neighbours, sizes, sums, float(min_size))
-        _renumber(components, number)
+    count = _absorb(components, features, count, float(min_size), 1)
+    if count > most:
+        mean_size = np.count_nonzero(components >= 0) / most
+        count = _absorb(components, features, count, mean_size, most)
     return components, count

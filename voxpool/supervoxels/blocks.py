@@ -57,7 +57,7 @@ def blocks(
         n_segments = check_count(n_segments, int(np.count_nonzero(inside)))
         box = bounding_box(inside)
         inner = np.ascontiguousarray(inside[box])
-        counts, _ = fit_grid(inner, mm, n_segments)
+        counts = fit_grid(inner, mm, n_segments)
         starts = [
             s.start + cell_edges(n, cells) for s, n, cells in zip(box, inner.shape, counts, strict=True)
         ]

@@ -1,8 +1,12 @@
 """The regular grid that blocks are and that SLIC starts from: about equal steps in mm along every axis."""
 
-from itertools import product
+import math
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+
+_PRECISION = 1.01
+_OBLONG_PENALTY = 0.5
 
 
 def cell_edges(length: int, cells: int) -> np.ndarray:
@@ -10,19 +14,33 @@ def cell_edges(length: int, cells: int) -> np.ndarray:
     return np.arange(cells + 1, dtype=np.int64) * length // cells
 
 
-def count_touched(mask: np.ndarray, counts: tuple[int, ...]) -> int:
-    """Number of grid cells that hold at least one voxel of the mask."""
-    touched = mask.view(np.uint8)
-    for axis, cells in enumerate(counts):
-        touched = np.maximum.reduceat(touched, cell_edges(mask.shape[axis], cells)[:-1], axis=axis)
-    return int(np.count_nonzero(touched))
+def count_touched(
+    mask: np.ndarray, options: Sequence[Iterable[int]]
+) -> Iterator[tuple[tuple[int, ...], int]]:
+    """Count the cells that hold a voxel of the mask, for every grid that the options of each axis make up.
+
+    Yields:
+        Number of cells per axis, and how many of these cells touch the mask.
+    """
+
+    def count(
+        touched: np.ndarray, axis: int, cells: tuple[int, ...]
+    ) -> Iterator[tuple[tuple[int, ...], int]]:
+        if axis == mask.ndim:
+            yield cells, int(np.count_nonzero(touched))
+            return
+        for n in options[axis]:
+            starts = cell_edges(mask.shape[axis], n)[:-1]
+            yield from count(np.maximum.reduceat(touched, starts, axis=axis), axis + 1, (*cells, n))
+
+    yield from count(mask.view(np.uint8), 0, ())
 
 
-def fit_grid(mask: np.ndarray, spacing: tuple[float, ...], goal: float) -> tuple[tuple[int, ...], float]:
-    """Find the grid whose number of cells that touch the mask is nearest to the goal.
+def fit_grid(mask: np.ndarray, spacing: tuple[float, ...], goal: float) -> tuple[int, ...]:
+    """Find a grid of nearly cubic cells about `goal` of which touch the mask.
 
-    The step is bisected; as all axes may change their number of cells at the same step, the two grids on
-    either side of the goal are then mixed axis by axis.
+    The step is bisected. As several axes may change their number of cells at the same step, each axis may then
+    have one cell less or more than at that step; the nearest count wins, with a penalty for oblong cells.
 
     Args:
         mask: Boolean array, any number of axes; the grid spans the whole array.
@@ -30,35 +48,43 @@ def fit_grid(mask: np.ndarray, spacing: tuple[float, ...], goal: float) -> tuple
         goal: Wanted number of cells, at least 1.
 
     Returns:
-        Number of cells per axis, and the step in mm.
+        Number of cells per axis.
     """
-    full = bool(mask.all())
-    known: dict[tuple[int, ...], int] = {}
     lengths = [n * s for n, s in zip(mask.shape, spacing, strict=True)]
-
-    def grid(step: float) -> tuple[int, ...]:
-        return tuple(
-            min(n, max(1, round(length / step))) for n, length in zip(mask.shape, lengths, strict=True)
-        )
-
-    def touched(counts: tuple[int, ...]) -> int:
-        if counts not in known:
-            known[counts] = int(np.prod(counts)) if full else count_touched(mask, counts)
-        return known[counts]
-
     wide = [length for n, length in zip(mask.shape, lengths, strict=True) if n > 1] or [1.0]
-    step = float(np.prod(wide) * mask.mean() / goal) ** (1 / len(wide))
-    coarse, fine = step, step
-    while touched(grid(coarse)) > goal and any(n > 1 for n in grid(coarse)):
-        coarse *= 1.25
-    while touched(grid(fine)) < goal and grid(fine) != mask.shape:
-        fine /= 1.25
-    while coarse / fine > 1.0005 and grid(coarse) != grid(fine):
+
+    def ideal(step: float) -> list[float]:
+        return [min(n, max(1.0, length / step)) for n, length in zip(mask.shape, lengths, strict=True)]
+
+    def touched(step: float) -> int:
+        return next(count_touched(mask, [[round(n)] for n in ideal(step)]))[1]
+
+    coarse = fine = float(np.prod(wide) * mask.mean() / goal) ** (1 / len(wide))
+    while touched(coarse) > goal:
+        coarse *= 1.1
+    while touched(fine) < goal:
+        fine /= 1.1
+    while coarse / fine > _PRECISION:
         step = (coarse * fine) ** 0.5
-        if touched(grid(step)) > goal:
+        if touched(step) > goal:
             fine = step
         else:
             coarse = step
-    choices = sorted(set(product(*({a, b} for a, b in zip(grid(coarse), grid(fine), strict=True)))))
-    counts = min(choices, key=lambda c: (abs(touched(c) - goal), c))
-    return counts, (coarse * fine) ** 0.5
+    wanted = ideal((coarse * fine) ** 0.5)
+    options = [
+        range(max(1, round(n) - 1), min(length, round(n) + 1) + 1)
+        for n, length in zip(wanted, mask.shape, strict=True)
+    ]
+
+    def misfit(grid: tuple[tuple[int, ...], int]) -> float:
+        cells, count = grid
+        oblong = sum(math.log(n / w) ** 2 for n, w in zip(cells, wanted, strict=True))
+        return abs(math.log(count / goal)) + _OBLONG_PENALTY * oblong
+
+    return min(count_touched(mask, options), key=misfit)[0]
+
+
+def mean_step(shape: tuple[int, ...], spacing: tuple[float, ...], cells: tuple[int, ...]) -> float:
+    """Geometric mean of the edges of a cell in mm, axes of length 1 left out."""
+    edges = [n * s / c for n, s, c in zip(shape, spacing, cells, strict=True) if n > 1]
+    return math.prod(edges) ** (1 / len(edges)) if edges else 1.0

@@ -7,7 +7,7 @@ import numpy as np
 
 from voxpool.errors import UsageError
 from voxpool.supervoxels._arrays import bounding_box, check_count, check_mask, check_spacing, like, to_numpy
-from voxpool.supervoxels.grid import cell_edges, fit_grid
+from voxpool.supervoxels.grid import cell_edges, fit_grid, mean_step
 
 DEFAULT_COMPACTNESS = 0.1
 # Weights and ranges beyond these leave float32 and float64.
@@ -15,7 +15,8 @@ _MAX_COMPACTNESS = 1e6
 _MAX_VALUE = 1e300
 _FEATURE_STEP = 2.0**-16
 _TOLERANCE = 0.05
-_ATTEMPTS = 3
+_CORRECTIONS = 2
+_MAX_CORRECTION = 1.5
 _PERCENTILE_VOXELS = 1 << 20
 
 
@@ -34,7 +35,7 @@ def slic(
 
     Each voxel joins, among the centres of the 27 grid cells around it (9 in 2D), the one with the least
     `D^2 = d_intensity^2 + (compactness * d_space / S)^2` (Achanta et al. 2012, equation 3), where `S` is the
-    step of the grid in mm; each centre then moves to the mean of its voxels. The first centres are the means
+    mean edge of a grid cell in mm; each centre then moves to the mean of its voxels. The first centres are the means
     of the grid cells. Finally stray components below `min_size_factor` times the mean size join the adjacent
     segment of the nearest mean intensity.
 
@@ -43,9 +44,10 @@ def slic(
     Values beyond them keep their contrast up to -1 and 2, where they are clipped, so that one bright vessel
     cannot dominate a segment's mean. With several channels `d_intensity^2` is the mean over channels.
 
-    The grid is chosen so that as many of its cells touch the mask as segments were asked for; when the result
-    is more than 5 % off, the grid is corrected, at most twice, and the nearest result is taken. A mask of
-    many islands can still give more segments, as even the smallest island stays one.
+    The grid is chosen so that as many of its cells touch the mask as segments were asked for. When more than
+    5 % too many segments result, those below the mean size are merged in the same way, the smallest first; when
+    more than 5 % are missing, the grid is made finer, at most twice. Only a mask of many islands can still give
+    more, as even the smallest island stays a segment, and a grid of only a few cells fewer.
 
     Determinism: the same input gives the same segments, bit for bit, for any number of threads.
 
@@ -105,6 +107,8 @@ def _channels_first(image: Any, channel_axis: int | None) -> np.ndarray:
     array = to_numpy(image)
     if array.dtype.kind not in "biuf":
         raise UsageError(f"the image must hold integers or floating-point numbers, got {array.dtype}.")
+    if array.size == 0:
+        raise UsageError(f"the image has no voxels: its shape is {array.shape}.")
     ndim = array.ndim - (channel_axis is not None)
     if ndim not in (2, 3):
         raise UsageError(
@@ -117,8 +121,6 @@ def _channels_first(image: Any, channel_axis: int | None) -> np.ndarray:
         array = np.moveaxis(array, channel_axis, 0)
     else:
         raise UsageError(f"channel_axis is {channel_axis}, but the image has only {array.ndim} axes.")
-    if array.size == 0:
-        raise UsageError(f"the image has no voxels: its shape is {array.shape}.")
     return array
 
 
@@ -159,7 +161,7 @@ def _segment(
     iterations: int,
     min_size: float,
 ) -> np.ndarray:
-    """Run SLIC on a grid that is corrected until about n_segments remain after connection."""
+    """Run SLIC on a grid that is made finer until about n_segments remain after connection."""
     from voxpool.kernels.connectivity_numba import connect_numba
     from voxpool.kernels.slic_numba import slic_numba
 
@@ -168,18 +170,29 @@ def _segment(
         # The layers of the grid's first axis are what threads share, so depth 1 goes in the middle.
         features, inside = features[:, :, None], inside[:, None]
         spacing = (spacing[0], 1.0, spacing[1])
-    best: tuple[int, np.ndarray] | None = None
-    goal = float(n_segments)
-    for _ in range(_ATTEMPTS):
-        counts, step = fit_grid(inside, spacing, goal)
-        edges = [cell_edges(n, cells) for n, cells in zip(inside.shape, counts, strict=True)]
+    most = int((1 + _TOLERANCE) * n_segments)
+    limit = float(min(_MAX_CORRECTION * n_segments, np.count_nonzero(inside)))
+
+    def run(cells: tuple[int, ...]) -> tuple[np.ndarray, int]:
+        z, y, x = (cell_edges(n, c) for n, c in zip(inside.shape, cells, strict=True))
+        step = mean_step(inside.shape, spacing, cells)
         weights = np.array([(compactness * s / step) ** 2 for s in spacing] + [1 / len(features)])
-        cells = slic_numba(features, inside, (edges[0], edges[1], edges[2]), weights, iterations)
-        segments, found = connect_numba(cells, features, min_size)
-        if best is None or abs(found - n_segments) < abs(best[0] - n_segments):
-            best = found, segments
-        if abs(found - n_segments) <= _TOLERANCE * n_segments:
+        assigned = slic_numba(features, inside, (z, y, x), weights, iterations)
+        return connect_numba(assigned, features, min_size, most)
+
+    goal = float(n_segments)
+    cells = fit_grid(inside, spacing, goal)
+    segments, found = run(cells)
+    for _ in range(_CORRECTIONS):
+        if found >= (1 - _TOLERANCE) * n_segments or goal >= limit:
             break
-        goal = min(max(goal * n_segments / found, 1.0), float(np.count_nonzero(inside)))
-    assert best is not None
-    return best[1].reshape(shape)
+        goal = min(goal * n_segments / found, limit)
+        finer = fit_grid(inside, spacing, goal)
+        while finer == cells and goal < limit:
+            goal = min(goal * (1 + _TOLERANCE), limit)
+            finer = fit_grid(inside, spacing, goal)
+        cells = finer
+        again = run(cells)
+        if abs(again[1] - n_segments) < abs(found - n_segments):
+            segments, found = again
+    return segments.reshape(shape)
