@@ -156,3 +156,9 @@ def test_the_same_subject_under_two_ids():
     folds = [Fold(("a", "b"), ("c", "d")), Fold(("c", "d"), ("a", "b"))]
     with pytest.raises(InputError, match="fold 0 trains and tests on the same subjects: ann"):
         check_folds(folds, cases)
+
+
+def test_large_subjects_are_dealt_first():
+    cases = make_cases(["ann"] * 4 + ["bob"] * 2 + ["cleo"] * 2)
+    for seed in range(10):
+        assert [len(fold.test) for fold in make_folds(cases, 2, seed=seed)] == [4, 4]
