@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms.utils import convert_applied_interp_mode
 from torch import Tensor, nn
 
-from voxpool.data.transforms import SupervoxelConfig, make_segments, preprocessing, to_meta_tensor
+from voxpool.data.transforms import SupervoxelConfig, invert, make_segments, preprocessing, to_meta_tensor
 from voxpool.engine import Amp, Cancelled, memory_format, use_bf16
 from voxpool.errors import InputError, ResourceError, UsageError
 from voxpool.io import Volume
@@ -137,7 +136,7 @@ class Segmenter:
         report("labels", 0.9)
 
         def native(array: np.ndarray) -> np.ndarray:
-            return _inverted(transform, data, array)
+            return invert(transform, data, array)
 
         on_grid = native(labels).astype(np.uint8)
         geometry = volumes[0].geometry
@@ -361,13 +360,3 @@ def _free_bytes(device: torch.device) -> int:
     import psutil
 
     return psutil.virtual_memory().available
-
-
-def _inverted(transform: "object", data: dict[str, MetaTensor], array: np.ndarray) -> np.ndarray:
-    """An array of the preprocessed grid on the input's own grid, by inverting the transform; nearest neighbour."""
-    operations = convert_applied_interp_mode(data["image"].applied_operations, mode="nearest", align_corners=None)
-    on_grid = MetaTensor(
-        torch.from_numpy(array.astype(np.float32))[None], affine=data["image"].affine, applied_operations=operations
-    )
-    inverse = transform.inverse({"image": on_grid, "mask": data["mask"]})  # type: ignore[attr-defined]
-    return inverse["image"][0].numpy()

@@ -1,6 +1,7 @@
 """MONAI transforms: from a volume as stored to what a network sees, and augmentation for training."""
 
 from collections.abc import Hashable, Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from monai.transforms import (
     Compose,
     CropForegroundd,
     DivisiblePadd,
+    EnsureTyped,
     MapTransform,
     Orientationd,
     RandAdjustContrastd,
@@ -22,6 +24,7 @@ from monai.transforms import (
     SpatialPadd,
     Transform,
 )
+from monai.transforms.utils import convert_applied_interp_mode
 from torch import Tensor
 
 from voxpool.data.foreground import foreground_mask
@@ -200,6 +203,29 @@ def preprocessing(config: PreprocessConfig, *, stride: int, labels: bool) -> Com
     return Compose(steps)
 
 
+def invert(transform: Compose, data: Mapping[Hashable, Any], array: np.ndarray) -> np.ndarray:
+    """An array of the preprocessed grid, on the grid of the volume as stored.
+
+    Args:
+        transform: What `preprocessing` gave.
+        data: What it made of the volume.
+        array: Class or supervoxel ids of the preprocessed grid, (*S), below 2^24.
+
+    Returns:
+        The array on the volume's grid, float32, by the nearest neighbour; 0 outside the crop.
+    """
+
+    def traced(values: Tensor, key: str) -> MetaTensor:
+        source = data[key]
+        # inverting removes entries from the list, and `data` may be inverted again
+        operations = convert_applied_interp_mode(deepcopy(source.applied_operations), mode="nearest", align_corners=None)
+        return MetaTensor(values, affine=source.affine.clone(), applied_operations=operations)
+
+    values = torch.from_numpy(array.astype(np.float32))[None]
+    inverse = transform.inverse({"image": traced(values, "image"), "mask": traced(data["mask"].as_tensor(), "mask")})
+    return inverse["image"][0].numpy()
+
+
 def augmentation(crop: tuple[int, ...], *, segments: bool) -> Compose:
     """Random crop, left-right flip, intensity scale and gamma of preprocessed training data.
 
@@ -220,6 +246,8 @@ def augmentation(crop: tuple[int, ...], *, segments: bool) -> Compose:
             RandScaleIntensityd("image", factors=0.1, prob=1.0),
             RandAdjustContrastd("image", prob=0.3, gamma=(0.7, 1.5)),
             *(SpatialPadd(key, spatial_size=crop, method="end", value=-1 if key == "segments" else 0) for key in keys),
+            # metadata would be carried through every operation of the training step
+            EnsureTyped(keys, track_meta=False),
         ]
     )
 
@@ -227,4 +255,5 @@ def augmentation(crop: tuple[int, ...], *, segments: bool) -> Compose:
 def to_meta_tensor(array: np.ndarray, affine: np.ndarray) -> Tensor:
     """A (C, *S) MetaTensor of an array (*S) or (C, *S) with its affine, as `preprocessing` wants it."""
     channels = array if array.ndim == affine.shape[0] else array[None]
-    return MetaTensor(torch.from_numpy(np.ascontiguousarray(channels)), affine=torch.from_numpy(affine))
+    # copies: MONAI works in place, and a volume's own affine is read-only
+    return MetaTensor(torch.from_numpy(np.array(channels)), affine=torch.from_numpy(np.array(affine)))

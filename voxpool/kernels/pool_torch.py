@@ -8,7 +8,6 @@ device. Sums are so on the CPU; on CUDA their last bits depend on the order of a
 import torch
 from torch import Tensor
 
-_INT32_MAX = 2**31 - 1
 # Elements of x that are copied to float64 at a time.
 _SUM_BLOCK = 1 << 24
 
@@ -23,6 +22,11 @@ def _slots(segments: Tensor, num_segments: int) -> Tensor:
     return torch.where(inside, segments, num_segments).to(torch.int64)
 
 
+def _position_dtype(size: int) -> torch.dtype:
+    """Return the narrowest type that holds the positions 0..size-1 and the mark `size` for "nowhere"."""
+    return torch.int32 if size < 2**31 else torch.int64
+
+
 def segment_max(x: Tensor, segments: Tensor, num_segments: int) -> tuple[Tensor, Tensor]:
     """See `voxpool.kernels.registry.PoolKernels.segment_max`."""
     samples, channels, size = x.shape
@@ -31,9 +35,8 @@ def segment_max(x: Tensor, segments: Tensor, num_segments: int) -> tuple[Tensor,
     best.scatter_reduce_(2, slots, x, "amax")
     # A segment with a NaN has best NaN, which equals nothing: there only the NaNs themselves are candidates.
     wins = (x == best.gather(2, slots)) | x.isnan()
-    index_dtype = torch.int32 if size < _INT32_MAX else torch.int64
-    positions = torch.arange(size, dtype=index_dtype, device=x.device)
-    first = torch.full(best.shape, size, dtype=index_dtype, device=x.device)
+    positions = torch.arange(size, dtype=_position_dtype(size), device=x.device)
+    first = torch.full(best.shape, size, dtype=positions.dtype, device=x.device)
     first.scatter_reduce_(2, slots, torch.where(wins, positions, size), "amin")
     first = first[..., :num_segments].to(torch.int64)
     empty = first == size

@@ -1,0 +1,118 @@
+"""Supervoxel heads against plain loops over supervoxels, and where they start from."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from voxpool.nets import NETS, VERSIONS, SupervoxelNet, VoxResNet, create_net
+
+K = 7
+
+
+def _inputs(seed: int = 0, side: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+    rng = torch.Generator().manual_seed(seed)
+    x = torch.randn(2, 1, side, side, side, generator=rng)
+    segments = torch.randint(-1, K, (2, side, side, side), generator=rng, dtype=torch.int32)
+    return x, segments
+
+
+def _pooled_by_loop(values: np.ndarray, segments: np.ndarray) -> np.ndarray:
+    """Max over every supervoxel, painted back; 0 outside: (C, *S) to (C, *S)."""
+    painted = np.zeros_like(values)
+    for k in range(K):
+        inside = segments == k
+        if inside.any():
+            painted[:, inside] = values[:, inside].max(1, keepdims=True)
+    return painted
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_v1_paints_the_largest_scores(name: str) -> None:
+    torch.manual_seed(0)
+    net = create_net(name, head="v1").eval()
+    x, segments = _inputs(side=16)
+    with torch.no_grad():
+        scores, base = net(x, segments, K), net.base(x)
+    for n in range(2):
+        want = _pooled_by_loop(base[n].numpy(), segments[n].numpy())
+        np.testing.assert_allclose(scores[n].numpy(), want, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("version", ["v2", "v3"])
+def test_v2_and_v3_classify_pooled_features(version: str) -> None:
+    torch.manual_seed(0)
+    net = create_net("voxresnet", reduction=8, head=version).eval()
+    torch.nn.init.normal_(net.supervoxel_classifier.weight)
+    torch.nn.init.normal_(net.supervoxel_classifier.bias)
+    base = copy.deepcopy(net.base)
+    x, segments = _inputs()
+    with torch.no_grad():
+        scores = net(x, segments, K)
+        features = base.features(x)
+        joined = torch.cat(features, 1)
+        voxel = base.head(features) if version == "v3" else torch.zeros_like(scores)
+    weight = net.supervoxel_classifier.weight.detach().numpy()
+    bias = net.supervoxel_classifier.bias.detach().numpy()
+    for n in range(2):
+        pooled = _pooled_by_loop(joined[n].numpy(), segments[n].numpy())
+        branch = np.einsum("oc,cdhw->odhw", weight, pooled) + bias[:, None, None, None]
+        branch[:, segments[n].numpy() < 0] = 0
+        np.testing.assert_allclose(scores[n].numpy(), voxel[n].numpy() + branch, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_hard_heads_give_each_supervoxel_one_class(version: str) -> None:
+    torch.manual_seed(0)
+    net = create_net("voxresnet", reduction=8, head=version).eval()
+    x, segments = _inputs()
+    labels = net(x, segments, K).argmax(1)
+    for n in range(2):
+        for k in range(K):
+            assert len(labels[n][segments[n] == k].unique()) == 1
+
+
+def test_v3_starts_as_its_base() -> None:
+    torch.manual_seed(0)
+    base = VoxResNet(reduction=8).eval()
+    net = SupervoxelNet(copy.deepcopy(base), "v3").eval()
+    x, segments = _inputs()
+    torch.testing.assert_close(net(x, segments, K), base(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_parameter_learns(version: str) -> None:
+    torch.manual_seed(0)
+    net = create_net("voxresnet", reduction=8, head=version).train()
+    x, segments = _inputs()
+    if version == "v3":  # zero weights pass no gradient to the features through this branch
+        torch.nn.init.normal_(net.supervoxel_classifier.weight)
+    net(x, segments, K).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters() if p.ndim > 1)
+
+
+@pytest.mark.parametrize("reduce", ["max", "mean", "sum"])
+def test_pooling_can_be_chosen(reduce: str) -> None:
+    torch.manual_seed(0)
+    net = SupervoxelNet(VoxResNet(reduction=8), "v1", reduce=reduce).eval()
+    x, segments = _inputs()
+    with torch.no_grad():
+        scores, base = net(x, segments, K), net.base(x)
+    inside = segments[0] == 3
+    want = getattr(base[0][:, inside], {"max": "amax", "mean": "mean", "sum": "sum"}[reduce])(1)
+    torch.testing.assert_close(scores[0][:, inside][:, 0], want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_whole_network_compiles_without_a_break(version: str) -> None:
+    torch.manual_seed(0)
+    net = create_net("voxresnet", reduction=8, head=version).eval()
+    if version == "v3":
+        torch.nn.init.normal_(net.supervoxel_classifier.weight)
+    x, segments = _inputs()
+    # the graph itself is the claim: aot_eager traces forward and backward without generating C++
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x, segments, K), net(x, segments, K), rtol=1e-5, atol=1e-5)
+    compiled(x, segments, K).sum().backward()
+    assert all(p.grad is not None for p in net.parameters() if p.requires_grad and p.ndim > 1)
