@@ -1,0 +1,106 @@
+"""How a volume is shown: as (superior, anterior, right) planes, patient's right on the left of the screen.
+
+napari cannot slice along oblique axes, so a volume is shown along the body axes nearest to its own: its
+voxels are reordered and flipped, never resampled. The layer keeps the file's geometry in `metadata`, and the
+way back is exact.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from voxpool.errors import InputError
+from voxpool.io import Geometry, HeaderCodes, Volume
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image
+
+METADATA_KEY = "voxpool"
+AXES = ("S", "A", "R")
+
+
+@dataclass(frozen=True)
+class FileSpace:
+    """Where a shown volume comes from, all but its voxels.
+
+    Attributes:
+        geometry: Grid of the file.
+        header: Codes of the file, None for a volume made in memory.
+        path: The file, None for a volume made in memory.
+    """
+
+    geometry: Geometry
+    header: HeaderCodes | None
+    path: Path | None
+
+
+def layer_of_volume(volume: Volume, name: str) -> tuple[np.ndarray, dict[str, Any], str]:
+    """Return a volume as napari's layer data: the array (S, A, R), the layer's options, "image"."""
+    ras = volume.geometry.ras()
+    options = {
+        "name": name,
+        "scale": ras.spacing[::-1],
+        "translate": tuple(float(mm) for mm in ras.affine[:3, 3][::-1]),
+        "units": ("mm",) * 3,
+        "axis_labels": AXES,
+        "metadata": {METADATA_KEY: FileSpace(volume.geometry, volume.header, volume.path)},
+    }
+    return volume.geometry.to_ras(volume.array).T, options, "image"
+
+
+def volume_of_layer(layer: "Image") -> Volume:
+    """Return the volume that an image layer shows: on the file's own grid where voxpool opened the file.
+
+    A layer from elsewhere is taken to have the axes superior, anterior, right in napari's world, in mm.
+
+    Raises:
+        InputError: If the layer is no single 3D volume, or holds NaN.
+    """
+    if layer.rgb or layer.multiscale or layer.ndim != 3:
+        kind = (
+            "a colour image"
+            if layer.rgb
+            else "multiscale"
+            if layer.multiscale
+            else f"{layer.ndim}-dimensional"
+        )
+        raise InputError(f"layer {layer.name} is {kind}; choose a layer that holds one 3D volume")
+    shown = np.asarray(layer.data)
+    if np.iscomplexobj(shown):
+        raise InputError(f"layer {layer.name} holds complex numbers; choose a layer of real numbers")
+    space = layer.metadata.get(METADATA_KEY)
+    if isinstance(space, FileSpace) and space.geometry.ras().shape == shown.shape[::-1]:
+        array, geometry = space.geometry.from_ras(shown.T), space.geometry
+    else:
+        space = FileSpace(Geometry(shown.shape[::-1], _world_affine(layer)), None, None)
+        array, geometry = np.ascontiguousarray(shown.T), space.geometry
+    array = array.astype(np.float32, copy=False)
+    if not np.isfinite(array).all():
+        raise InputError(f"layer {layer.name} holds NaN or infinite voxels; replace them before segmenting")
+    return Volume(array, geometry, space.header, space.path)
+
+
+def labels_as_shown(labels: np.ndarray, layer: "Image") -> np.ndarray:
+    """Return labels on the grid of `volume_of_layer(layer)` in the axis order of the layer."""
+    space = layer.metadata.get(METADATA_KEY)
+    if isinstance(space, FileSpace) and labels.shape == space.geometry.shape:
+        return space.geometry.to_ras(labels).T
+    return labels.T
+
+
+def show_radiological(viewer: "ViewerModel") -> None:
+    """Turn the camera so that anterior (or superior) is up and the patient's right is on the left."""
+    viewer.scene.camera.orientation2d = ("up", "left")
+
+
+def _world_affine(layer: "Image") -> np.ndarray:
+    """The affine of the transposed data: napari's world is (S, A, R), an affine's is (R, A, S)."""
+    origin = np.asarray(layer.data_to_world((0, 0, 0)))
+    steps = [np.asarray(layer.data_to_world(index)) - origin for index in np.eye(3)]
+    affine = np.eye(4)
+    affine[:3, :3] = np.stack(steps, axis=1)[::-1, ::-1]
+    affine[:3, 3] = origin[::-1]
+    return affine

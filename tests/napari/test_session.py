@@ -1,0 +1,79 @@
+import shutil
+
+import numpy as np
+import pytest
+from napari.layers import Image, Labels
+from napari_voxpool.display import layer_of_volume
+from napari_voxpool.session import Job, label_colours, labels_layer, new_job
+
+from voxpool.errors import UsageError
+from voxpool.inference import Segmenter
+from voxpool.io import read_volume
+
+
+@pytest.fixture
+def layer(oblique_file):
+    data, options, _ = layer_of_volume(read_volume(oblique_file), "head")
+    return Image(data, **options)
+
+
+def test_job_gives_what_the_segmenter_gives_for_the_file(layer, package, oblique_file):
+    volume = read_volume(oblique_file)
+    expected = Segmenter.load(package, device="cpu").segment(volume)
+    assert len(np.unique(expected.labels)) > 1, "a test on empty labels would show nothing"
+    job = Job(layer, package, device="cpu")
+    outcome = job.run()
+    np.testing.assert_array_equal(outcome.segmentation.labels, expected.labels)
+    assert outcome.segmentation.volumes_ml == expected.volumes_ml
+    assert outcome.message.startswith("Done in ")
+    assert (job.stage, job.fraction) == ("done", 1.0)
+
+    data, options = labels_layer(job, outcome.segmentation)
+    shown = Labels(data, **options)
+    np.testing.assert_array_equal(shown.data, volume.geometry.to_ras(expected.labels).T)
+    corners = [(0, 0, 0), (5, 7, 11)]
+    np.testing.assert_allclose(shown.data_to_world(corners[1]), layer.data_to_world(corners[1]))
+    assert list(shown.features["name"]) == ["BG", "CSF", "GM", "WM"]
+    assert len({tuple(shown.get_color(label)) for label in (1, 2, 3)}) == 3
+
+
+def test_cancelled_job_has_no_result(layer, package):
+    job = Job(layer, package)
+    job.cancel()
+    outcome = job.run()
+    assert outcome.segmentation is None
+    assert outcome.message == "Cancelled; nothing was changed."
+
+
+def test_damaged_package_is_a_sentence(layer, package, tmp_path):
+    broken = shutil.copytree(package, tmp_path / "broken")
+    with (broken / "model.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\xff")
+    outcome = Job(layer, broken).run()
+    assert outcome.segmentation is None
+    assert "broken/model.safetensors does not match its checksum" in outcome.message
+
+
+def test_layer_that_cannot_be_segmented_is_a_sentence(package):
+    outcome = Job(Image(np.zeros((3, 8, 8, 8)), name="series"), package).run()
+    assert outcome.segmentation is None
+    assert outcome.message.startswith("layer series is 4-dimensional")
+
+
+def test_fields_are_checked_before_a_thread_starts(layer, package, tmp_path):
+    assert new_job(layer, str(package), "cpu").package == package
+    for arguments, words in [
+        ((None, str(package), "cpu"), "open a volume first"),
+        ((layer, "", "cpu"), "no model is chosen"),
+        ((layer, str(tmp_path / "gone"), "cpu"), "gone is no folder"),
+    ]:
+        with pytest.raises(UsageError, match=words):
+            new_job(*arguments)
+
+
+def test_colours_follow_the_tissue_and_never_repeat_for_a_few_classes():
+    colours = label_colours({0: "BG", 1: "lesion", 2: "WM", 3: "GM", 4: "CSF", 5: "stem"})
+    assert colours[0] == "transparent"
+    assert len(set(colours.values())) == 6
+    assert colours[2] == label_colours({0: "BG", 1: "WM"})[1]
