@@ -15,6 +15,7 @@ from voxpool.errors import UsageError
 from voxpool.kernels import pool_torch
 from voxpool.kernels.registry import BACKENDS
 from voxpool.ops import segment_pool, segment_unpool
+from voxpool.ops.segment_pool import _narrow
 
 REDUCES = ["max", "mean", "sum"]
 each_backend = pytest.mark.parametrize("backend", list(BACKENDS))
@@ -182,6 +183,9 @@ def test_f11_positions_and_shapes_beyond_two_to_the_31() -> None:
         assert torch.autograd.grad(pooled.sum(), x)[0].shape == x.shape
         row, ids = torch.empty(1, 1, size), torch.empty(1, size, dtype=torch.int32)
         assert pool_torch.segment_max(row, ids, 5)[1].dtype == torch.int64
+    for largest, dtype in ((2**31 - 1, torch.int32), (2**31, torch.int64)):
+        assert pool_torch._position_dtype(largest) == dtype
+        assert largest <= torch.iinfo(dtype).max
 
 
 @each_backend
@@ -201,6 +205,8 @@ def test_f12_wrong_ids_are_refused(wrong: int, backend: str) -> None:
 
 def test_f12_unchecked_ids_cannot_reach_another_segment() -> None:
     """What CUDA relies on, where checking would wait for the device."""
+    wide = torch.tensor([2**32, -(2**32), 2**31, 5, 4, 0, -1, -2])
+    assert _narrow(wide, 5).tolist() == [5, -1, 5, 5, 4, 0, -1, -1]
     torch.manual_seed(0)
     x = torch.randn(2, 3, 40)
     segments = torch.randint(-1, 5, (2, 40), dtype=torch.int32)

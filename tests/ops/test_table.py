@@ -33,7 +33,7 @@ TABLE = {
                 [2, 2], [1, 0]),
     "equal zeros": Row([-0.0, 0.0, 0.0, -0.0, -1, -1, -1, -1], [0, 0, 1, 1, 0, 0, 1, 1], 2,
                        [-2, -2], [-0.5, -0.5],
-                       [0, 0], [0, 2]),
+                       [-0.0, 0.0], [0, 2]),
     "all negative": Row([-4, -1, -2, -3, -8, -9, -7, -6], [0] * 4 + [1] * 4, 2,
                         [-10, -30], [-2.5, -7.5],
                         [-1, -6], [1, 7]),
@@ -74,7 +74,7 @@ UNPOOLED = {
 
 each_backend = pytest.mark.parametrize("backend", list(BACKENDS))
 each_dtype = pytest.mark.parametrize("dtype", FLOAT_DTYPES, ids=str)
-each_space = pytest.mark.parametrize("space", [(8,), (2, 4), (2, 2, 2), (2, 1, 2, 2)], ids=str)
+each_space = pytest.mark.parametrize("space", [(2, 4), (2, 2, 2)], ids=str)
 
 
 def assert_same(actual: torch.Tensor, values: list[float], dtype: torch.dtype) -> None:
@@ -92,6 +92,7 @@ def test_pool(name: str, space: tuple[int, ...], dtype: torch.dtype, backend: st
     segments = torch.tensor(row.segments, dtype=torch.int32).reshape(1, *space)
     maxima, argmax = segment_pool(x, segments, row.num_segments, return_argmax=True, backend=backend)
     assert_same(maxima, row.max, dtype)
+    assert maxima.signbit().logical_and(maxima == 0).flatten().tolist() == [str(v) == "-0.0" for v in row.max]
     assert_same(argmax, row.argmax, torch.int64)
     for reduce, expected in (("sum", row.sum), ("mean", row.mean)):
         pooled = segment_pool(x, segments, row.num_segments, reduce=reduce, backend=backend)

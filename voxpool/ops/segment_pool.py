@@ -21,6 +21,14 @@ Gradients = tuple[Tensor | None, ...]
 _AUTO = ""
 
 
+def _narrow(segments: Tensor, num_segments: int) -> Tensor:
+    """Bring ids to int32, so that wrong ones, which pass unchecked outside the CPU, stay wrong."""
+    if segments.dtype == torch.int64:
+        # The conversion alone would turn 2**32 into segment 0.
+        segments = segments.clamp(-1, num_segments)
+    return segments.to(torch.int32)
+
+
 def _kernel_inputs(values: Tensor, segments: Tensor, num_segments: int) -> tuple[Tensor, Tensor]:
     """Check the ids where that waits for no device, and bring both tensors into the kernels' layout."""
     if segments.device.type == "cpu" and segments.numel() > 0:
@@ -30,10 +38,7 @@ def _kernel_inputs(values: Tensor, segments: Tensor, num_segments: int) -> tuple
                 f"segments must hold ids from -1 (ignored) to num_segments - 1 = {num_segments - 1}, "
                 f"got ids from {low} to {high}; pass the right num_segments or use compact_segments"
             )
-    elif segments.dtype == torch.int64:
-        # Unchecked ids must stay wrong when they are narrowed, or 2**32 would turn into segment 0.
-        segments = segments.clamp(-1, num_segments)
-    return values.contiguous(), segments.to(torch.int32).contiguous()
+    return values.contiguous(), _narrow(segments, num_segments).contiguous()
 
 
 def _kernels(values: Tensor, backend: str) -> registry.PoolKernels:
