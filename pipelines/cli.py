@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn, Optional
 import typer
 
 import voxpool
-from voxpool.errors import UsageError, VoxpoolError
+from voxpool.errors import Cancelled, UsageError, VoxpoolError
 
 SOME_FAILED = 4
 
@@ -62,16 +62,12 @@ def check(
 ) -> None:
     """Verify a data set before hours are spent: grids, labels, NaN, duplicates, classes in every fold."""
     from rich.console import Console
-    from voxpool_pipelines.prepare import prepare_folds, require_sound
 
-    from voxpool.data import find_dataset
+    from voxpool_pipelines.prepare import open_dataset, prepare_folds, require_sound
 
     console = Console()
-    dataset = find_dataset(data, layout=layout, image=image, labels=labels, label_names=label_names)
-    console.print(
-        f"{dataset.name}: {len(dataset.cases)} cases; labels {dataset.convention}",
-        highlight=False,
-        markup=False,
+    dataset = open_dataset(
+        data, layout=layout, image=image, labels=labels, label_names=label_names, console=console
     )
     splits = prepare_folds(
         dataset, folds=folds, seed=seed, group_by_subject=_grouped(group_by), given=folds_file, out=None
@@ -159,16 +155,12 @@ def crossval(
         amp=amp,
     )
     from rich.console import Console
-    from voxpool_pipelines.prepare import prepare_folds, require_sound
 
-    from voxpool.data import find_dataset
+    from voxpool_pipelines.prepare import open_dataset, prepare_folds, require_sound
 
     console = Console()
-    dataset = find_dataset(data, layout=layout, image=image, labels=labels, label_names=label_names)
-    console.print(
-        f"{dataset.name}: {len(dataset.cases)} cases; labels {dataset.convention}",
-        highlight=False,
-        markup=False,
+    dataset = open_dataset(
+        data, layout=layout, image=image, labels=labels, label_names=label_names, console=console
     )
     splits = prepare_folds(
         dataset, folds=folds, seed=seed, group_by_subject=config.group_by_subject, given=folds_file, out=out
@@ -228,6 +220,7 @@ def predict(
 ) -> None:
     """Segment volumes: a label map on each input's grid and a JSON file with the volumes in mL."""
     from rich.console import Console
+
     from voxpool_pipelines.predict import predict as run_predict
 
     failed = run_predict(
@@ -249,9 +242,9 @@ def evaluate(
 ) -> None:
     """Score label maps against a data set: Dice, HD95, ASSD and volumes per case and class."""
     from rich.console import Console
-    from voxpool_pipelines.evaluate import evaluate as run_evaluate
 
     from voxpool.data import find_dataset
+    from voxpool_pipelines.evaluate import evaluate as run_evaluate
 
     dataset = find_dataset(data, layout=layout, image=image, labels=labels, label_names=label_names)
     if run_evaluate(predictions, dataset, out=out, console=Console()):
@@ -265,6 +258,7 @@ def demo(
 ) -> None:
     """Run the whole path on the sample cohort: base, V1, V2, V3 with cubes and SLIC over three folds."""
     from rich.console import Console
+
     from voxpool_pipelines.demo import run_demo
 
     run_demo(data, out, Console())
@@ -285,12 +279,8 @@ def _grouped(group_by: str) -> bool:
     return group_by == "subject"
 
 
-class Interrupted(VoxpoolError):
-    """Ctrl-C, or a polite request to end."""
-
-
 def _interrupt(number: int, _frame: object) -> NoReturn:
-    interrupted = Interrupted("interrupted; the same command goes on where it stopped")
+    interrupted = Cancelled("interrupted; the same command goes on where it stopped")
     interrupted.exit_code = 128 + number
     raise interrupted
 

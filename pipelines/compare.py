@@ -9,14 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from voxpool.errors import InputError, UsageError
 from voxpool_pipelines.report.markdown import markdown_table
 from voxpool_pipelines.report.summary import class_dice, compare_variants
 from voxpool_pipelines.report.texts import difference
 from voxpool_pipelines.report.words import p_value, plural, signed, spread
 from voxpool_pipelines.results import CaseResult, RunResults, VariantResult, load_run
 from voxpool_pipelines.statistics import PairedTest, Summary, adjust, summarise
-
-from voxpool.errors import InputError, UsageError
 
 # Dice values rest on voxel counts: a target whose volume differs by more is another target.
 _SAME_VOLUME_ML = 1e-6

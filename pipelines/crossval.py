@@ -17,10 +17,6 @@ import numpy as np
 import torch
 from rich.console import Console
 from torch import nn
-from voxpool_pipelines.config import BASE, CONTROL, CrossvalConfig, NetSpec, Variant, head_variants, net_specs
-from voxpool_pipelines.console import clock, task
-from voxpool_pipelines.prepare import channel_names, working_spacing
-from voxpool_pipelines.run_folder import describe, fold_folder, locked, read_json, start_run
 
 from voxpool.data import Case, Dataset, Fold
 from voxpool.data.cache import TrainingCase, cache_case, with_segments
@@ -32,6 +28,10 @@ from voxpool.metrics import dice_background, score_case
 from voxpool.model_package import ModelInfo, load_package, save_package
 from voxpool.nets import SupervoxelNet, count_parameters, create_net
 from voxpool.supervoxels import choose_n_segments, oracle_dice
+from voxpool_pipelines.config import BASE, CONTROL, CrossvalConfig, NetSpec, Variant, head_variants, net_specs
+from voxpool_pipelines.console import clock, task
+from voxpool_pipelines.prepare import channel_names, working_spacing
+from voxpool_pipelines.run_folder import describe, fold_folder, locked, read_json, start_run
 
 MAX_STRIDE = 8
 CALIBRATION_STEPS = 8

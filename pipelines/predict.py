@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from voxpool import __version__
-from voxpool.errors import InputError, UsageError, VoxpoolError
+from voxpool.errors import Cancelled, InputError, UsageError, VoxpoolError
 from voxpool.inference import Segmentation, Segmenter
 from voxpool.io import read_volume, write_json, write_volume
 from voxpool_pipelines.console import task
@@ -62,9 +62,9 @@ def predict(
             with task(console, name) as update:
                 found = _segment(segmenter, path, out / f"{name}{OUTPUT}", tile, lambda s, f: update(f, s))
             write_json(out / f"{name}.json", {**record, **_outcome(found)})
+        except Cancelled:
+            raise
         except (VoxpoolError, OSError) as error:
-            if getattr(error, "exit_code", 0) > 128:  # an interruption is no failed case
-                raise
             failed += 1
             console.print(f"{name}: failed: {error}", highlight=False, markup=False)
             write_json(out / f"{name}.json", {**record, "status": "failed", "error": str(error)})
@@ -85,7 +85,9 @@ def list_inputs(inputs: Sequence[Path]) -> list[Path]:
             continue
         inside = sorted(file for file in path.rglob("*") if file.name.endswith(SUFFIXES))
         if not inside:
-            raise InputError(f"{path} holds no {' or '.join(SUFFIXES)} file; name the files or another folder")
+            raise InputError(
+                f"{path} holds no {' or '.join(SUFFIXES)} file; name the files or another folder"
+            )
         files += inside
     return files
 
@@ -95,7 +97,9 @@ def _named(files: Sequence[Path]) -> dict[str, Path]:
     for path in files:
         name = path.name.removesuffix(".gz").removesuffix(".nii")
         if name in named:
-            raise UsageError(f"{named[name]} and {path} would both become {name}{OUTPUT}; segment them into two folders")
+            raise UsageError(
+                f"{named[name]} and {path} would both become {name}{OUTPUT}; segment them into two folders"
+            )
         named[name] = path
     return named
 

@@ -1,18 +1,74 @@
 """From what the user named to a checked data set with folds."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from rich.console import Console
 
-from voxpool.data import Dataset, Fold, check_dataset, make_folds, read_folds, render_findings, write_folds
+from voxpool.data import (
+    Dataset,
+    Fold,
+    check_dataset,
+    find_dataset,
+    make_folds,
+    read_folds,
+    render_findings,
+    write_folds,
+)
 from voxpool.data.folds import check_folds
 from voxpool.errors import InputError
 from voxpool.io import read_geometry
 
 SPACING_TOLERANCE = 0.02
+
+
+def open_dataset(
+    data: Path,
+    *,
+    layout: str,
+    image: Sequence[str] | None,
+    labels: str | None,
+    label_names: str | None,
+    console: Console,
+) -> Dataset:
+    """The cases with labels of the data set that a user named, for training.
+
+    Args:
+        data: Folder, manifest or dataset.json.
+        layout: As in `voxpool.data.find_dataset`, like `image`, `labels` and `label_names`.
+        image: Patterns of the images.
+        labels: Pattern of the label maps.
+        label_names: Names of the label values, or None.
+        console: Where the name, number of cases and convention are shown.
+
+    Returns:
+        The data set without its unlabelled cases.
+
+    Raises:
+        InputError: If nothing is found, no case has labels, or class ids leave a gap.
+    """
+    dataset = find_dataset(data, layout=layout, image=image, labels=labels, label_names=label_names)
+    ids = sorted(dataset.label_names)
+    if ids != list(range(len(ids))) or len(ids) < 2:
+        raise InputError(
+            f"{dataset.name} has the label values {_shortened(ids)}; networks need 0, 1, 2, ... without a gap:"
+            " renumber the label maps"
+        )
+    cases = tuple(case for case in dataset.cases if case.labels is not None)
+    if not cases:
+        raise InputError(f"{dataset.name} has no case with labels; name their files with --labels")
+    console.print(
+        f"{dataset.name}: {len(cases)} cases; labels {dataset.convention}", highlight=False, markup=False
+    )
+    return replace(dataset, cases=cases)
+
+
+def _shortened(values: Sequence[int]) -> str:
+    text = ", ".join(str(value) for value in values[:6])
+    return f"{text}, ..." if len(values) > 6 else text
 
 
 def prepare_folds(

@@ -9,12 +9,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from voxpool_pipelines.config import CrossvalConfig, Variant
-
 from voxpool import __version__
 from voxpool.data import Dataset
 from voxpool.errors import InputError, ResourceError, UsageError
 from voxpool.io import write_json
+from voxpool_pipelines.config import CrossvalConfig, Variant
 
 SCHEMA = 1
 

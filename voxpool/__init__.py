@@ -24,7 +24,7 @@ _HOME = {
     "write_volume": "voxpool.io",
 }
 
-__all__ = ["__version__", *_HOME]
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604 - the keys are strings
 
 
 def __getattr__(name: str) -> Any:

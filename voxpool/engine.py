@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -15,20 +15,15 @@ from torch import Tensor, nn
 
 from voxpool.data.cache import TrainingCase
 from voxpool.data.transforms import augmentation
-from voxpool.errors import ModelError, UsageError, VoxpoolError
+from voxpool.errors import Cancelled, ModelError, UsageError
 from voxpool.io import atomic_path, write_text
 from voxpool.losses import dice_cross_entropy, foreground_dice
 from voxpool.nets import SupervoxelNet
+from voxpool.nets.heads import BaseNet
 from voxpool.ops import compact_segments
 
 Amp = Literal["auto", "bf16", "off"]
 LOG_EVERY = 10
-
-
-class Cancelled(VoxpoolError):
-    """The work was stopped by its caller; what was done is saved."""
-
-    exit_code = 130
 
 
 @dataclass(frozen=True)
@@ -101,7 +96,7 @@ class TrainResult:
 def use_bf16(amp: Amp, device: torch.device) -> bool:
     """Whether to compute in bfloat16: on a GPU, and on a CPU that has instructions for it."""
     if amp == "auto":
-        return device.type == "cuda" or torch.backends.cpu.get_cpu_capability() in _BF16_CPUS and _cpu_has_bf16()
+        return device.type == "cuda" or (torch.backends.cpu.get_cpu_capability() in _BF16_CPUS and _cpu_has_bf16())
     return amp == "bf16"
 
 
@@ -116,6 +111,12 @@ def memory_format(net: nn.Module) -> torch.memory_format:
     """Channels-last of the network's dimensionality: the fast layout of its convolutions."""
     dims = max(p.ndim for p in net.parameters())
     return torch.channels_last_3d if dims == 5 else torch.channels_last
+
+
+def to_device(net: nn.Module, device: torch.device) -> nn.Module:
+    """Move a network, in the fast layout; changed in place."""
+    # torch's annotations lack the layout
+    return net.to(device=device, memory_format=memory_format(net))  # type: ignore[call-overload]
 
 
 def forward(net: nn.Module, batch: dict[str, Tensor], num_segments: int | None) -> Tensor:
@@ -164,11 +165,11 @@ def train(
     """
     if not cases:
         raise UsageError("training needs at least one case, got none")
-    stride: int = net.stride  # type: ignore[assignment]
+    stride = cast(BaseNet, net).stride
     if any(size % stride for size in config.crop):
         raise UsageError(f"the crop must be a multiple of {stride} voxels per axis, got {config.crop}")
     device = torch.device(device)
-    net.to(device, memory_format=memory_format(net)).train()
+    to_device(net, device).train()
     optimizer = _optimizer(net, config)
     state = _resume(folder / "checkpoint.pt", net, optimizer, config)
     done, seconds = state["iteration"], state["seconds"]
@@ -187,12 +188,16 @@ def train(
         while done < config.iterations:
             if cancelled and cancelled():
                 save()
-                raise Cancelled(f"training stopped after {done} of {config.iterations} iterations; run it again to go on")
+                raise Cancelled(
+                    f"training stopped after {done} of {config.iterations} iterations; run it again to go on"
+                )
             rate = config.learning_rate * (1 - done / config.iterations) ** config.poly_power
             for group in optimizer.param_groups:
                 group["lr"] = rate
             batch, num_segments = draw_batch(cases, augment, config, done, device, memory_format(net))
-            loss, dice = _step(net, optimizer, batch, num_segments, config, done, bf16=bf16, score=done % LOG_EVERY == 0)
+            loss, dice = _step(
+                net, optimizer, batch, num_segments, config, done, bf16=bf16, score=done % LOG_EVERY == 0
+            )
             done += 1
             running.add(loss, dice)
             if not math.isfinite(loss):
@@ -262,7 +267,7 @@ def _step(
     per_scale = getattr(getattr(net, "head", None), "per_scale", None)
     with torch.autocast(batch["image"].device.type, torch.bfloat16, enabled=bf16):
         if auxiliary and per_scale is not None:
-            scales = per_scale(net.features(batch["image"]))  # type: ignore[operator]
+            scales = per_scale(cast(BaseNet, net).features(batch["image"]))
             scores = sum(scales[1:], scales[0])
         else:
             scales = ()
@@ -277,9 +282,7 @@ def _step(
 
 def _optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     if config.optimizer == "sgd":
-        return torch.optim.SGD(
-            net.parameters(), config.learning_rate, momentum=0.9, weight_decay=config.weight_decay
-        )
+        return torch.optim.SGD(net.parameters(), config.learning_rate, momentum=0.9, weight_decay=config.weight_decay)
     return torch.optim.Adam(net.parameters(), config.learning_rate, weight_decay=config.weight_decay)
 
 
@@ -353,9 +356,7 @@ def _save(
         torch.save(state, part)
 
 
-def _resume(
-    path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, config: TrainConfig
-) -> dict[str, Any]:
+def _resume(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, config: TrainConfig) -> dict[str, Any]:
     if not path.exists():
         return {"iteration": 0, "seconds": 0.0, "loss": float("nan"), "dice": float("nan")}
     try:

@@ -29,6 +29,12 @@ class ModelError(VoxpoolError):
     exit_code = 5
 
 
+class Cancelled(VoxpoolError):
+    """The caller stopped the work; what was done is saved (exit code 130)."""
+
+    exit_code = 130
+
+
 class ResourceError(VoxpoolError):
     """Memory, disk or device is missing (exit code 6)."""
 

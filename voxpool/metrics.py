@@ -139,9 +139,7 @@ def _score_class(
     )
 
 
-def _surface_distances(
-    prediction: np.ndarray, target: np.ndarray, spacing: tuple[float, ...]
-) -> tuple[float, float]:
+def _surface_distances(prediction: np.ndarray, target: np.ndarray, spacing: tuple[float, ...]) -> tuple[float, float]:
     """HD95 and ASSD in mm of two non-empty masks."""
     from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
 
@@ -151,12 +149,8 @@ def _surface_distances(
     with warnings.catch_warnings():
         # MONAI warns about an argument that it passes to itself.
         warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)
-        hd95 = compute_hausdorff_distance(
-            found, wanted, include_background=True, percentile=95, spacing=spacing
-        )
-        assd = compute_average_surface_distance(
-            found, wanted, include_background=True, symmetric=True, spacing=spacing
-        )
+        hd95 = compute_hausdorff_distance(found, wanted, include_background=True, percentile=95, spacing=spacing)
+        assd = compute_average_surface_distance(found, wanted, include_background=True, symmetric=True, spacing=spacing)
     return float(hd95), float(assd)
 
 
@@ -175,8 +169,7 @@ def _check(
 ) -> None:
     if prediction.shape != target.shape:
         raise InputError(
-            f"prediction has shape {prediction.shape} but target has {target.shape}; "
-            "score both on the target's grid"
+            f"prediction has shape {prediction.shape} but target has {target.shape}; score both on the target's grid"
         )
     if len(spacing) != target.ndim or not all(math.isfinite(step) and step > 0 for step in spacing):
         raise InputError(
@@ -185,9 +178,7 @@ def _check(
         )
     for name, labels in (("prediction", prediction), ("target", target)):
         if labels.dtype.kind not in "iu":
-            raise InputError(
-                f"{name} must hold integer classes, got {labels.dtype}; round it or read it as labels"
-            )
+            raise InputError(f"{name} must hold integer classes, got {labels.dtype}; round it or read it as labels")
         known = np.isin(labels, list(label_names))
         if not known.all():
             found = np.unique(labels[~known]).tolist()

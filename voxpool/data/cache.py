@@ -15,8 +15,8 @@ from voxpool.data.cases import Case
 from voxpool.data.transforms import (
     PreprocessConfig,
     SupervoxelConfig,
-    preprocessing,
     make_segments,
+    preprocessing,
     to_meta_tensor,
 )
 from voxpool.io import atomic_path, read_labels, read_volume, write_json
@@ -59,9 +59,7 @@ def _shared(array: np.ndarray) -> Tensor:
 
 def case_key(case: Case, config: PreprocessConfig, *, stride: int) -> str:
     """Name of a cached case: its id, and a hash of files and settings, so that a change makes a new one."""
-    files = [
-        [str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in (*case.images, case.labels) if path
-    ]
+    files = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in (*case.images, case.labels) if path]
     text = json.dumps([files, config.as_dict(), stride, 1])
     return f"{case.id}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 

@@ -99,8 +99,7 @@ def check_id(case_id: str) -> None:
         reason = f"it is longer than {_LONGEST} bytes"
     if reason:
         raise InputError(
-            f"case id {case_id!r} cannot be a file name ({reason}); "
-            "rename the files or list them in a manifest (E127)"
+            f"case id {case_id!r} cannot be a file name ({reason}); rename the files or list them in a manifest (E127)"
         )
 
 

@@ -112,9 +112,7 @@ def _check_ids(dataset: Dataset, whole: _Seen) -> None:
         by_name.setdefault(unicodedata.normalize("NFC", case.id).casefold(), []).append(case.id)
     for ids in by_name.values():
         if len(ids) > 1:
-            whole.add(
-                "E127", f"the case ids {', '.join(ids)} are one file on some systems; rename all but one"
-            )
+            whole.add("E127", f"the case ids {', '.join(ids)} are one file on some systems; rename all but one")
     channels = {len(case.images) for case in dataset.cases}
     if len(channels) > 1:
         counts = " or ".join(map(str, sorted(channels)))
@@ -123,8 +121,7 @@ def _check_ids(dataset: Dataset, whole: _Seen) -> None:
     if values != list(range(len(values))):
         whole.add(
             "E122",
-            f"label values must be 0 to {len(values) - 1} without a gap, got {_some(values)}; "
-            "renumber the label maps",
+            f"label values must be 0 to {len(values) - 1} without a gap, got {_some(values)}; renumber the label maps",
         )
 
 
@@ -156,9 +153,7 @@ def _check_case(case: Case, dataset: Dataset, seen: _Seen) -> None:
     if unknown:
         shown = _some([f"{value} ({found[value]} voxels)" for value in unknown])
         known = _some(sorted(dataset.label_names))
-        seen.add(
-            "E122", f"{path.name}: unknown label {shown}, known are {known}; correct or name them", case.id
-        )
+        seen.add("E122", f"{path.name}: unknown label {shown}, known are {known}; correct or name them", case.id)
     seen.values[case.id] = set(found)
     if seen.values[case.id] <= {0}:
         seen.add("W205", f"{path.name}: has background only; is it the right file?", case.id)
@@ -194,9 +189,7 @@ def _check_image(image: Volume, path: Path, case_id: str, seen: _Seen) -> None:
         seen.add("I301", f"{path.name}: is {degrees:.1f} degrees oblique; its grid is kept", case_id)
 
 
-def _check_duplicate(
-    volume: Volume, path: Path, case_id: str, known: dict[str, str], seen: _Seen, code: str
-) -> None:
+def _check_duplicate(volume: Volume, path: Path, case_id: str, known: dict[str, str], seen: _Seen, code: str) -> None:
     """Compares voxels, not files: a copy that was compressed again is still a copy."""
     if code == "W209" and not volume.array.any():
         return
@@ -211,8 +204,7 @@ def _check_grid(grid: Geometry, wanted: Geometry, path: Path, case_id: str, seen
     if grid.shape != wanted.shape:
         seen.add(
             "E120",
-            f"{path.name}: has the shape {grid.shape}, the image has {wanted.shape}; "
-            "resample it to the image",
+            f"{path.name}: has the shape {grid.shape}, the image has {wanted.shape}; resample it to the image",
             case_id,
         )
     elif not grid.matches(wanted):

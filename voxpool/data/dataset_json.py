@@ -38,9 +38,7 @@ def find_nnunet(root: Path, images: tuple[str, ...], labels: str | None) -> Foun
         if hit:
             channels.setdefault(hit[1], {})[int(hit[2])] = file
     if not channels:
-        raise InputError(
-            f"{root.name}: no imagesTr/<id>_0000{ending}; check the folder and file_ending (E101)"
-        )
+        raise InputError(f"{root.name}: no imagesTr/<id>_0000{ending}; check the folder and file_ending (E101)")
     stated = content.get("channel_names", content.get("modality"))
     count = len(stated) if stated else max(len(files) for files in channels.values())
     cases = []
@@ -71,9 +69,7 @@ def find_msd(root: Path, images: tuple[str, ...], labels: str | None) -> Found:
     content = read_json(file)
     training = content.get("training")
     if not isinstance(training, list) or not training:
-        raise InputError(
-            f"{file.name}: has no list named training; write one of image and label paths (E105)"
-        )
+        raise InputError(f"{file.name}: has no list named training; write one of image and label paths (E105)")
     cases = []
     for entry in training:
         if not isinstance(entry, dict) or not isinstance(entry.get("image"), str):
@@ -90,11 +86,7 @@ def is_nnunet(root: Path, content: dict[str, Any]) -> bool:
     if "channel_names" in content or "file_ending" in content:
         return True
     training = content.get("training")
-    listed = (
-        [entry.get("image") for entry in training if isinstance(entry, dict)]
-        if isinstance(training, list)
-        else []
-    )
+    listed = [entry.get("image") for entry in training if isinstance(entry, dict)] if isinstance(training, list) else []
     # The first nnU-Net listed its cases as MSD does, but under names that have no channel and do not exist.
     if any(isinstance(image, str) and (root / image).is_file() for image in listed):
         return False
@@ -110,15 +102,11 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(
-            f"{path.name}: cannot be read ({error.strerror}): {path}; check the path (E101)"
-        ) from None
+        raise InputError(f"{path.name}: cannot be read ({error.strerror}): {path}; check the path (E101)") from None
     except ValueError as error:
         raise InputError(f"{path.name}: is not JSON ({error}); repair it (E105)") from None
     if not isinstance(content, dict):
-        raise InputError(
-            f"{path.name}: wanted a JSON object, found a {type(content).__name__}; repair it (E105)"
-        )
+        raise InputError(f"{path.name}: wanted a JSON object, found a {type(content).__name__}; repair it (E105)")
     return content
 
 
@@ -144,9 +132,7 @@ def _label_names(content: dict[str, Any]) -> dict[int, str] | None:
     for key, value in given.items():
         number, name = (value, key) if isinstance(value, int) else (key, value)
         if key == "ignore":
-            raise InputError(
-                "dataset.json: an ignore label is not supported; remove it from the labels (E122)"
-            )
+            raise InputError("dataset.json: an ignore label is not supported; remove it from the labels (E122)")
         if not re.fullmatch(r"\d+", str(number)) or not isinstance(name, str):
             raise InputError(
                 f"dataset.json: label {key!r}: {value!r} is no single number (regions are not supported); "

@@ -62,17 +62,14 @@ def make_folds(
     if len(groups) < k:
         things = "subjects" if group_by and len(groups) < len(ids) else "cases"
         raise InputError(
-            f"{k} folds need at least {k} {things}, found {len(groups)}; "
-            "ask for fewer folds or add cases (E129)"
+            f"{k} folds need at least {k} {things}, found {len(groups)}; ask for fewer folds or add cases (E129)"
         )
     # The largest groups are dealt first, each to the fold that is smallest so far: sizes stay balanced.
     order = sorted(groups, key=lambda group: (-len(groups[group]), _rank(seed, group)))
     tests: list[set[str]] = [set() for _ in range(k)]
     for group in order:
         min(tests, key=len).update(groups[group])
-    return [
-        Fold(tuple(i for i in ids if i not in test), tuple(i for i in ids if i in test)) for test in tests
-    ]
+    return [Fold(tuple(i for i in ids if i not in test), tuple(i for i in ids if i in test)) for test in tests]
 
 
 def _rank(seed: int, group: str) -> str:
@@ -89,9 +86,7 @@ def read_folds(path: str | os.PathLike[str]) -> list[Fold]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(
-            f"{path.name}: cannot be read ({error.strerror}); check the path {path} (E101)"
-        ) from None
+        raise InputError(f"{path.name}: cannot be read ({error.strerror}); check the path {path} (E101)") from None
     except ValueError as error:
         raise InputError(f"{path.name}: is not JSON ({error}); write a list of folds (E128)") from None
     wanted = 'wanted a list of {"train": [ids], "val": [ids]}'

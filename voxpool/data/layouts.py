@@ -87,8 +87,7 @@ def _recognise(root: Path, images: tuple[str, ...], labels: str | None) -> str:
             return "manifest"
         if root.name != "dataset.json":
             raise InputError(
-                f"{root.name}: wanted a folder, a .csv or .tsv manifest, or a dataset.json; "
-                "name one of them (E105)"
+                f"{root.name}: wanted a folder, a .csv or .tsv manifest, or a dataset.json; name one of them (E105)"
             )
         root = root.parent
     if any(mark in pattern for pattern in (*images, labels or "") for mark in "*?[/."):
@@ -214,9 +213,7 @@ def _find_manifest(root: Path, images: tuple[str, ...], labels: str | None) -> F
         with root.open(encoding="utf-8-sig", newline="") as file:
             lines = list(csv.reader(file, delimiter="\t" if tabs else ","))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"{root.name}: is no readable table ({error}); save it as UTF-8 text (E105)"
-        ) from None
+        raise InputError(f"{root.name}: is no readable table ({error}); save it as UTF-8 text (E105)") from None
     columns = [cell.strip().lower() for cell in lines[0]] if lines else []
     if not {"id", "image"} <= set(columns):
         raise InputError(

@@ -41,19 +41,14 @@ def phantom(
     """
     size, step = _checked(shape, spacing)
     rng = np.random.default_rng(seed)
-    axes = [
-        ((np.arange(n, dtype=np.float32) - (n - 1) / 2) * np.float32(mm))
-        for n, mm in zip(size, step, strict=True)
-    ]
+    axes = [((np.arange(n, dtype=np.float32) - (n - 1) / 2) * np.float32(mm)) for n, mm in zip(size, step, strict=True)]
     position = np.meshgrid(*axes, indexing="ij", sparse=True)
     semi_axes = np.asarray(size) * step / 2 * rng.uniform(0.80, 0.88, len(size))
     labels = _labels(position, semi_axes, rng)
     return _image(labels, rng), labels
 
 
-def _checked(
-    shape: Sequence[int], spacing: Sequence[float] | None
-) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+def _checked(shape: Sequence[int], spacing: Sequence[float] | None) -> tuple[tuple[int, ...], NDArray[np.float64]]:
     size = tuple(int(n) for n in shape)
     if len(size) not in {2, 3} or min(size) < _SMALLEST_AXIS:
         raise UsageError(f"shape must have 2 or 3 axes of at least {_SMALLEST_AXIS} voxels, got {size}")

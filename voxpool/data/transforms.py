@@ -10,6 +10,7 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import (
+    CastToTyped,
     Compose,
     CropForegroundd,
     DivisiblePadd,
@@ -80,7 +81,10 @@ class ForegroundMaskd(Transform):
         """Return the data with the mask added."""
         image = data["image"]
         mask = torch.from_numpy(foreground_mask(image[0].numpy()))[None]
-        return {**data, "mask": MetaTensor(mask, affine=image.affine) if isinstance(image, MetaTensor) else mask}
+        return {
+            **data,
+            "mask": MetaTensor(mask, affine=image.affine) if isinstance(image, MetaTensor) else mask,
+        }
 
 
 class NormalizeInsideMaskd(MapTransform):
@@ -189,16 +193,22 @@ def preprocessing(config: PreprocessConfig, *, stride: int, labels: bool) -> Com
         Transform of {"image": MetaTensor (C, *S) float32 [, "labels": MetaTensor (1, *S)]}, which adds "mask". All
         but the intensities can be inverted by `Compose.inverse`.
     """
-    keys = ["image", "labels"] if labels else ["image"]
-    modes = ["bilinear", "nearest"][: len(keys)]
-    steps: list[Transform] = [Orientationd(keys, axcodes="RAS", labels=None)]
-    if config.spacing is not None:
-        steps.append(Spacingd(keys, pixdim=config.spacing, mode=modes, padding_mode="border"))
-    steps += [
+    keys = ["image", "labels", "mask"] if labels else ["image", "mask"]
+    steps: list[Transform] = [
+        Orientationd([key for key in keys if key != "mask"], axcodes="RAS", labels=None),
+        # found before resampling, which would blur the brain's edge into the background
         ForegroundMaskd(),
+    ]
+    if config.spacing is not None:
+        modes = ["bilinear" if key == "image" else "nearest" for key in keys]
+        steps += [
+            Spacingd(keys, pixdim=config.spacing, mode=modes, padding_mode="border"),
+            CastToTyped("mask", dtype=torch.bool),
+        ]
+    steps += [
         NormalizeInsideMaskd("image"),
-        CropForegroundd([*keys, "mask"], source_key="mask", margin=config.crop_margin, k_divisible=1, allow_smaller=True),
-        DivisiblePadd([*keys, "mask"], k=stride, method="end"),
+        CropForegroundd(keys, source_key="mask", margin=config.crop_margin, k_divisible=1, allow_smaller=True),
+        DivisiblePadd(keys, k=stride, method="end"),
     ]
     return Compose(steps)
 
@@ -218,7 +228,9 @@ def invert(transform: Compose, data: Mapping[Hashable, Any], array: np.ndarray) 
     def traced(values: Tensor, key: str) -> MetaTensor:
         source = data[key]
         # inverting removes entries from the list, and `data` may be inverted again
-        operations = convert_applied_interp_mode(deepcopy(source.applied_operations), mode="nearest", align_corners=None)
+        operations = convert_applied_interp_mode(
+            deepcopy(source.applied_operations), mode="nearest", align_corners=None
+        )
         return MetaTensor(values, affine=source.affine.clone(), applied_operations=operations)
 
     values = torch.from_numpy(array.astype(np.float32))[None]

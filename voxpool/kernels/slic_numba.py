@@ -176,9 +176,11 @@ def _assign_layer(
                     best[:n],
                     chosen[start:stop],
                 )
-                near[:, :n] = offsets[:, start:stop]
-                nearest[:] = np.inf
-                mine[:] = cell
+                # Loops, as numba takes seconds to compile assignments to slices.
+                for j in range(n):
+                    dz[j], dy[j], dx[j] = offsets[0, start + j], offsets[1, start + j], offsets[2, start + j]
+                    nearest[j] = np.inf
+                    mine[j] = cell
                 for i in range(found):
                     _offer(candidates[i], centres, origin, weights, dz, dy, dx, packed, start, nearest, mine)
                 for i in range(start, stop):

@@ -45,9 +45,7 @@ class SumOfScales(nn.Module):
 
     def per_scale(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Class scores of each scale alone, (N, num_classes, *S) each, for deep supervision."""
-        return tuple(
-            classify(scale) for classify, scale in zip(self.classifiers, features, strict=True)
-        )
+        return tuple(classify(scale) for classify, scale in zip(self.classifiers, features, strict=True))
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Map scales (N, C_i, *S) to class scores (N, num_classes, *S)."""

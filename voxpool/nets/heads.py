@@ -67,12 +67,12 @@ class SupervoxelNet(nn.Module):
         self.num_classes = parts.num_classes
         self.stride = parts.stride
         self.receptive_radius = parts.receptive_radius
-        self.supervoxel_classifier = None
-        if version != "v1":
-            self.supervoxel_classifier = nn.Linear(parts.feature_channels, parts.num_classes)
+        self.supervoxel_classifier = (
+            None if version == "v1" else nn.Linear(parts.feature_channels, parts.num_classes)
+        )
         if version == "v2":
             parts.head = nn.Identity()
-        if version == "v3":
+        if version == "v3" and self.supervoxel_classifier is not None:
             nn.init.zeros_(self.supervoxel_classifier.weight)
             nn.init.zeros_(self.supervoxel_classifier.bias)
         self.base = base
@@ -100,9 +100,7 @@ class SupervoxelNet(nn.Module):
 
     def pool(self, maps: Sequence[Tensor], segments: Tensor, num_segments: int) -> Tensor:
         """Pool maps (N, C_i, *S) inside supervoxels and join their channels, (N, sum of C_i, K)."""
-        return torch.cat(
-            [segment_pool(m, segments, num_segments, reduce=self.reduce) for m in maps], dim=1
-        )
+        return torch.cat([segment_pool(m, segments, num_segments, reduce=self.reduce) for m in maps], dim=1)
 
     def forward(self, x: Tensor, segments: Tensor, num_segments: int) -> Tensor:
         """Class scores of an image with its supervoxels.

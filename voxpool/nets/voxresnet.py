@@ -4,6 +4,8 @@ Chen, Dou, Yu, Qin, Heng: VoxResNet: deep voxelwise residual networks for brain 
 NeuroImage 170 (2018); reduced as in Schuurmans, Berman, Blaschko (2018), Section 3.2.
 """
 
+import itertools
+
 from monai.networks.layers.factories import Conv, Norm
 from torch import Tensor, nn
 
@@ -70,7 +72,7 @@ class VoxResNet(nn.Module):
                 conv(before, after, 3, stride=2, padding=1),
                 *(PreActivationResidual(after, spatial_dims=spatial_dims) for _ in range(res_per_stage)),
             )
-            for before, after in zip(widths, widths[1:], strict=False)
+            for before, after in itertools.pairwise(widths)
         )
         self.decoders = nn.ModuleList(
             ScaleDecoder(width, 2**scale, spatial_dims=spatial_dims) for scale, width in enumerate(widths)

@@ -37,9 +37,7 @@ def check_spacing(spacing: Sequence[float] | None, ndim: int) -> tuple[float, ..
         return (1.0,) * ndim
     values = tuple(float(s) for s in spacing)
     if len(values) != ndim or not all(np.isfinite(s) and s > 0 for s in values):
-        raise UsageError(
-            f"spacing must be {ndim} positive numbers (mm per voxel, one per spatial axis), got {values}."
-        )
+        raise UsageError(f"spacing must be {ndim} positive numbers (mm per voxel, one per spatial axis), got {values}.")
     return values
 
 
@@ -61,9 +59,7 @@ def check_count(n_segments: int, voxels: int) -> int:
     if not isinstance(n_segments, Integral) or isinstance(n_segments, bool) or n_segments < 1:
         raise UsageError(f"n_segments must be a whole number of at least 1, got {n_segments!r}.")
     if n_segments > voxels:
-        raise UsageError(
-            f"n_segments is {n_segments}, but there are only {voxels} voxels to group: ask for fewer."
-        )
+        raise UsageError(f"n_segments is {n_segments}, but there are only {voxels} voxels to group: ask for fewer.")
     return int(n_segments)
 
 

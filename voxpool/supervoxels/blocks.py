@@ -48,9 +48,7 @@ def blocks(
     if not shape or min(shape) < 1:
         raise UsageError(f"shape must be one positive length per axis, got {shape}.")
     if (n_segments is None) == (size is None):
-        raise UsageError(
-            f"give exactly one of n_segments and size, got n_segments={n_segments} and size={size}."
-        )
+        raise UsageError(f"give exactly one of n_segments and size, got n_segments={n_segments} and size={size}.")
     mm = check_spacing(spacing, len(shape))
     inside = check_mask(mask, shape)
     if n_segments is not None:
@@ -58,9 +56,7 @@ def blocks(
         box = bounding_box(inside)
         inner = np.ascontiguousarray(inside[box])
         counts = fit_grid(inner, mm, n_segments)
-        starts = [
-            s.start + cell_edges(n, cells) for s, n, cells in zip(box, inner.shape, counts, strict=True)
-        ]
+        starts = [s.start + cell_edges(n, cells) for s, n, cells in zip(box, inner.shape, counts, strict=True)]
     else:
         sizes = _sizes(size, spacing, mm)
         starts = [np.arange(0, n + s, s) for n, s in zip(shape, sizes, strict=True)]
@@ -80,9 +76,7 @@ def _sizes(size: Any, spacing: Sequence[float] | None, mm: tuple[float, ...]) ->
     else:
         sizes = [int(s) for s in size]
     if len(sizes) != len(mm) or min(sizes) < 1:
-        raise UsageError(
-            f"size must be a number of voxels of at least 1, one or one per axis ({len(mm)}), got {size}."
-        )
+        raise UsageError(f"size must be a number of voxels of at least 1, one or one per axis ({len(mm)}), got {size}.")
     return sizes
 
 

@@ -2,8 +2,12 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
 
 import numpy as np
+
+# Number of cells per axis, and how many of the cells touch the mask.
+Grid = tuple[tuple[int, ...], int]
 
 _PRECISION = 1.01
 _OBLONG_PENALTY = 0.5
@@ -14,18 +18,14 @@ def cell_edges(length: int, cells: int) -> np.ndarray:
     return np.arange(cells + 1, dtype=np.int64) * length // cells
 
 
-def count_touched(
-    mask: np.ndarray, options: Sequence[Iterable[int]]
-) -> Iterator[tuple[tuple[int, ...], int]]:
-    """Count the cells that hold a voxel of the mask, for every grid that the options of each axis make up.
+def count_touched(mask: np.ndarray, options: Sequence[Iterable[int]]) -> Iterator[Grid]:
+    """Count the cells that hold a voxel of the mask, for every grid made of the options of each axis.
 
     Yields:
         Number of cells per axis, and how many of these cells touch the mask.
     """
 
-    def count(
-        touched: np.ndarray, axis: int, cells: tuple[int, ...]
-    ) -> Iterator[tuple[tuple[int, ...], int]]:
+    def count(touched: np.ndarray, axis: int, cells: tuple[int, ...]) -> Iterator[Grid]:
         if axis == mask.ndim:
             yield cells, int(np.count_nonzero(touched))
             return
@@ -33,14 +33,17 @@ def count_touched(
             starts = cell_edges(mask.shape[axis], n)[:-1]
             yield from count(np.maximum.reduceat(touched, starts, axis=axis), axis + 1, (*cells, n))
 
-    yield from count(mask.view(np.uint8), 0, ())
+    if mask.all():
+        yield from ((cells, math.prod(cells)) for cells in product(*options))
+    else:
+        yield from count(mask.view(np.uint8), 0, ())
 
 
 def fit_grid(mask: np.ndarray, spacing: tuple[float, ...], goal: float) -> tuple[int, ...]:
     """Find a grid of nearly cubic cells about `goal` of which touch the mask.
 
-    The step is bisected. As several axes may change their number of cells at the same step, each axis may then
-    have one cell less or more than at that step; the nearest count wins, with a penalty for oblong cells.
+    The step is bisected. As several axes may change their number of cells at the same step, each axis may
+    then have one cell less or more than at that step; the nearest count wins, oblong cells at a penalty.
 
     Args:
         mask: Boolean array, any number of axes; the grid spans the whole array.
@@ -72,11 +75,10 @@ def fit_grid(mask: np.ndarray, spacing: tuple[float, ...], goal: float) -> tuple
             coarse = step
     wanted = ideal((coarse * fine) ** 0.5)
     options = [
-        range(max(1, round(n) - 1), min(length, round(n) + 1) + 1)
-        for n, length in zip(wanted, mask.shape, strict=True)
+        range(max(1, round(n) - 1), min(length, round(n) + 1) + 1) for n, length in zip(wanted, mask.shape, strict=True)
     ]
 
-    def misfit(grid: tuple[tuple[int, ...], int]) -> float:
+    def misfit(grid: Grid) -> float:
         cells, count = grid
         oblong = sum(math.log(n / w) ** 2 for n, w in zip(cells, wanted, strict=True))
         return abs(math.log(count / goal)) + _OBLONG_PENALTY * oblong

@@ -59,9 +59,7 @@ def oracle_dice(segments: Any, labels: Any, num_classes: int) -> np.ndarray:
 def _checked(segments: Any, labels: Any, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     ids, classes = to_numpy(segments), to_numpy(labels)
     if ids.shape != classes.shape:
-        raise UsageError(
-            f"segments and labels must have the same shape, got {ids.shape} and {classes.shape}."
-        )
+        raise UsageError(f"segments and labels must have the same shape, got {ids.shape} and {classes.shape}.")
     for name, array in (("segments", ids), ("labels", classes)):
         if array.dtype.kind not in "iu":
             raise UsageError(f"{name} must hold integers, got {array.dtype}.")

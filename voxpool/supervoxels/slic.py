@@ -35,9 +35,9 @@ def slic(
 
     Each voxel joins, among the centres of the 27 grid cells around it (9 in 2D), the one with the least
     `D^2 = d_intensity^2 + (compactness * d_space / S)^2` (Achanta et al. 2012, equation 3), where `S` is the
-    mean edge of a grid cell in mm; each centre then moves to the mean of its voxels. The first centres are the means
-    of the grid cells. Finally stray components below `min_size_factor` times the mean size join the adjacent
-    segment of the nearest mean intensity.
+    mean edge of a grid cell in mm; each centre then moves to the mean of its voxels. The first centres are
+    the means of the grid cells. Finally stray components below `min_size_factor` times the mean size join the
+    adjacent segment of the nearest mean intensity.
 
     Intensities are scaled so that one compactness means the same on every scan: the 1st and 99th percentile
     inside the mask (of at most about a million evenly spaced voxels) become 0 and 1, channel by channel.
@@ -45,9 +45,9 @@ def slic(
     cannot dominate a segment's mean. With several channels `d_intensity^2` is the mean over channels.
 
     The grid is chosen so that as many of its cells touch the mask as segments were asked for. When more than
-    5 % too many segments result, those below the mean size are merged in the same way, the smallest first; when
-    more than 5 % are missing, the grid is made finer, at most twice. Only a mask of many islands can still give
-    more, as even the smallest island stays a segment, and a grid of only a few cells fewer.
+    5 % too many segments result, those below the mean size are merged in the same way, the smallest first;
+    when more than 5 % are missing, the grid is made finer, at most twice. So K is within 5 % of `n_segments`,
+    but for a mask of many islands (even the smallest stays a segment) and for a grid of only a few cells.
 
     Determinism: the same input gives the same segments, bit for bit, for any number of threads.
 
@@ -171,7 +171,7 @@ def _segment(
         features, inside = features[:, :, None], inside[:, None]
         spacing = (spacing[0], 1.0, spacing[1])
     most = int((1 + _TOLERANCE) * n_segments)
-    limit = float(min(_MAX_CORRECTION * n_segments, np.count_nonzero(inside)))
+    limit = min(_MAX_CORRECTION * n_segments, float(np.count_nonzero(inside)))
 
     def run(cells: tuple[int, ...]) -> tuple[np.ndarray, int]:
         z, y, x = (cell_edges(n, c) for n, c in zip(inside.shape, cells, strict=True))

@@ -1,0 +1,212 @@
+"""Class ids of a preprocessed image: by the whole volume, or by tiles with the same result."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor, nn
+
+from voxpool.engine import memory_format
+from voxpool.errors import Cancelled, InputError, ResourceError, UsageError
+from voxpool.nets import SupervoxelNet
+from voxpool.nets.heads import BaseNet, Reduce
+from voxpool.ops import compact_segments, segment_pool
+
+# share of the free memory that a network may take, and how many feature volumes are alive at its peak
+MEMORY_SHARE = 0.5
+LIVE_FEATURES = 3.0
+SLAB_VOXELS = 2_000_000
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A part of a volume.
+
+    Attributes:
+        window: What the network sees: the core with its margin, inside the volume.
+        core: The core inside the window.
+        place: The core inside the volume.
+    """
+
+    window: tuple[slice, ...]
+    core: tuple[slice, ...]
+    place: tuple[slice, ...]
+
+
+@torch.inference_mode()
+def predict(
+    net: nn.Module,
+    image: Tensor,
+    segments: np.ndarray | None,
+    *,
+    device: torch.device,
+    bf16: bool,
+    tile: int | None = None,
+    progress: Callable[[float], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> np.ndarray:
+    """Class ids of a preprocessed image, by the highest score (the lowest id of equals).
+
+    Every tile is computed with a margin of the network's receptive field, so that its core is what the whole volume
+    gives. A supervoxel head pools over all cores before it classifies: max, and sums with counts, join exactly.
+
+    Args:
+        net: Network in evaluation mode on `device`.
+        image: Normalised intensities, (C, *S), sizes multiples of the network's stride.
+        segments: Supervoxel ids, (*S), for a `SupervoxelNet`.
+        device: Where to compute.
+        bf16: Whether to compute in bfloat16.
+        tile: Side of the cores in voxels, or None to choose by memory.
+        progress: Called with the fraction done.
+        cancelled: Asked before each tile.
+
+    Returns:
+        Class ids, (*S), uint8.
+    """
+    shape = tuple(image.shape[1:])
+    parts = cast(BaseNet, net)
+    core = _round_up(tile, parts.stride) if tile else _core_by_memory(net, shape, device, 2 if bf16 else 4)
+    tiles = list(_tiles(shape, core, _round_up(parts.receptive_radius, parts.stride)))
+
+    def inputs() -> Iterator[tuple[Tensor, Tile]]:
+        for number, part in enumerate(tiles):
+            if cancelled and cancelled():
+                raise Cancelled(f"segmentation stopped after {number} of {len(tiles)} tiles")
+            yield image[(slice(None), *part.window)][None].to(device, memory_format=memory_format(net)), part
+            if progress:
+                progress((number + 1) / len(tiles))
+
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        if not isinstance(net, SupervoxelNet):
+            return _label_voxels(net, inputs(), shape)
+        if segments is None:
+            raise UsageError("a network with a supervoxel head needs segments, got none; pass those of the image")
+        return _label_supervoxels(net, inputs(), segments)
+
+
+def _label_voxels(net: nn.Module, inputs: Iterator[tuple[Tensor, Tile]], shape: tuple[int, ...]) -> np.ndarray:
+    labels = np.zeros(shape, np.uint8)
+    for x, tile in inputs:
+        labels[tile.place] = net(x)[0][(slice(None), *tile.core)].argmax(0).to(torch.uint8).cpu().numpy()
+    return labels
+
+
+def _label_supervoxels(net: SupervoxelNet, inputs: Iterator[tuple[Tensor, Tile]], segments: np.ndarray) -> np.ndarray:
+    """Pool over all tiles first; V3's own voxel scores are kept until the supervoxels are classified."""
+    pooled = _PooledFeatures(net.reduce, int(segments.max()) + 1)
+    scores: Tensor | None = None
+    dtype = torch.float32
+    for x, tile in inputs:
+        maps, own = net.voxel_maps(x)
+        pooled.add([m[(slice(None), slice(None), *tile.core)] for m in maps], segments[tile.place])
+        dtype = maps[0].dtype
+        if own is not None:
+            if scores is None:
+                scores = torch.empty((own.shape[1], *segments.shape), dtype=own.dtype)
+            scores[(slice(None), *tile.place)] = own[0][(slice(None), *tile.core)].cpu()
+    classified = net.classify(pooled.result())[0]
+    return _best_labels(segments, classified.to(dtype).cpu(), scores)
+
+
+class _PooledFeatures:
+    """Pooled features of a volume, joined over its tiles: max directly, mean as sum and count."""
+
+    def __init__(self, reduce: Reduce, num_segments: int) -> None:
+        self.reduce, self.num_segments = reduce, num_segments
+        self.values: Tensor | None = None
+        self.counts: Tensor | None = None
+
+    def add(self, maps: Sequence[Tensor], segments: np.ndarray) -> None:
+        """Join the maps (1, C_i, *T) of a tile with segments (*T)."""
+        device = maps[0].device
+        ids = np.unique(segments)
+        ids = ids[ids >= 0]
+        compacted, count = compact_segments(torch.from_numpy(np.ascontiguousarray(segments)))
+        if not count:
+            return
+        local = compacted[None].to(device)
+        reduce: Reduce = "max" if self.reduce == "max" else "sum"
+        # partial sums are rounded once, at the end
+        joined = [segment_pool(m if reduce == "max" else m.float(), local, count, reduce=reduce) for m in maps]
+        values = torch.cat(joined, dim=1)
+        where = torch.from_numpy(ids.astype(np.int64)).to(device)
+        if self.values is None:
+            fill = float("-inf") if reduce == "max" else 0.0
+            self.values = values.new_full((1, values.shape[1], self.num_segments), fill)
+            self.counts = torch.zeros(self.num_segments, device=device)
+        assert self.counts is not None  # set together with values
+        self.counts[where] += torch.bincount(local[local >= 0].flatten().long(), minlength=count).float()
+        before = self.values[:, :, where]
+        self.values[:, :, where] = torch.maximum(before, values) if reduce == "max" else before + values
+
+    def result(self) -> Tensor:
+        """Pooled features (1, C, K)."""
+        if self.values is None or self.counts is None:
+            raise InputError("the image has no supervoxel: its foreground is empty; check the file")
+        if self.reduce == "mean":
+            return self.values / self.counts.clamp_min(1)
+        return torch.where(self.counts > 0, self.values, 0.0)
+
+
+def _best_labels(segments: np.ndarray, classified: Tensor, scores: Tensor | None) -> np.ndarray:
+    """Classes of the highest score, slab by slab, so that no full-size float volume arises."""
+    labels = np.zeros(segments.shape, np.uint8)
+    # column 0 serves the voxels without supervoxel
+    table = torch.cat([torch.zeros_like(classified[:, :1]), classified], dim=1)  # (num_classes, 1 + K)
+    thickness = max(1, SLAB_VOXELS // max(1, int(np.prod(segments.shape[1:]))))
+    for first in range(0, segments.shape[0], thickness):
+        slab = slice(first, first + thickness)
+        total = table[:, torch.from_numpy(segments[slab].astype(np.int64) + 1)]
+        if scores is not None:
+            total = scores[:, slab] + total
+        labels[slab] = total.argmax(0).to(torch.uint8).numpy()
+    return labels
+
+
+def _round_up(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
+
+
+def _tiles(shape: tuple[int, ...], core: int | tuple[int, ...], margin: int) -> Iterator[Tile]:
+    """The tiles of a volume, in the order of its axes."""
+    cores = core if isinstance(core, tuple) else (core,) * len(shape)
+    starts = [range(0, size, side) for size, side in zip(shape, cores, strict=True)]
+    for corner in itertools.product(*starts):
+        window, inner, place = [], [], []
+        for first, side, size in zip(corner, cores, shape, strict=True):
+            last = min(first + side, size)
+            low, high = max(0, first - margin), min(size, last + margin)
+            window.append(slice(low, high))
+            inner.append(slice(first - low, last - low))
+            place.append(slice(first, last))
+        yield Tile(tuple(window), tuple(inner), tuple(place))
+
+
+def _core_by_memory(
+    net: nn.Module, shape: tuple[int, ...], device: torch.device, item_bytes: int
+) -> int | tuple[int, ...]:
+    """The whole volume where its features fit into memory, else the largest cubic core that does."""
+    parts = cast(BaseNet, net.base if isinstance(net, SupervoxelNet) else net)
+    per_voxel = LIVE_FEATURES * parts.feature_channels * item_bytes
+    voxels = MEMORY_SHARE * _free_bytes(device) / per_voxel
+    if np.prod(shape) <= voxels:
+        return shape
+    margin = 2 * _round_up(parts.receptive_radius, parts.stride)
+    core = (int(voxels ** (1 / len(shape))) - margin) // parts.stride * parts.stride
+    if core < parts.stride:
+        smallest = margin + parts.stride
+        raise ResourceError(
+            f"not enough memory: a tile of {smallest} voxels a side needs"
+            f" {per_voxel * smallest ** len(shape) / 2**30:.1f} GiB; close other programs or take a smaller net"
+        )
+    return core
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
