@@ -25,9 +25,7 @@ def slow_slic(features, inside, edges, weights, iterations):
     """Every voxel measures the distance to every centre of the neighbouring cells, in float64."""
     cells = tuple(len(e) - 1 for e in edges)
     voxels = np.argwhere(inside)
-    home = np.stack(
-        [np.searchsorted(e, v, "right") - 1 for e, v in zip(edges, voxels.T, strict=True)], axis=1
-    )
+    home = np.stack([np.searchsorted(e, v, "right") - 1 for e, v in zip(edges, voxels.T, strict=True)], axis=1)
     points = np.concatenate([voxels, features[:, inside].T], axis=1).astype(np.float64)
     weights = np.concatenate([weights[:3], np.full(len(features), weights[3])])
     chosen = np.ravel_multi_index(tuple(home.T), cells)
