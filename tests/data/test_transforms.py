@@ -138,7 +138,8 @@ def test_supervoxels_of_a_prepared_image(method: str) -> None:
         np.testing.assert_array_equal(np.asarray(segments[0]) >= 0, mask)
         ids = ids[1:]
     else:
-        assert len(np.unique(np.asarray(segments[0])[mask])) == pytest.approx(60, rel=0.5)
+        # as large as 60 equal parts of the brain, whatever the brain's outline does to their number
+        assert np.median(np.bincount(np.asarray(segments[0]).ravel())) == pytest.approx(mask.sum() / 60, rel=0.3)
     np.testing.assert_array_equal(ids, np.arange(len(ids)))
     again = make_segments(np.asarray(data["image"]), mask, config, spacing=(1.0, 1.0, 1.0))
     np.testing.assert_array_equal(segments[0], again)

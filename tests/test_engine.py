@@ -1,0 +1,164 @@
+"""Training: resuming, determinism, learning, refusals."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from voxpool.data.cache import TrainingCase, cache_case, with_segments
+from voxpool.data.layouts import find_dataset
+from voxpool.data.transforms import PreprocessConfig, SupervoxelConfig, augmentation
+from voxpool.engine import Progress, TrainConfig, draw_batch, train, use_bf16
+from voxpool.errors import Cancelled, ModelError, UsageError
+from voxpool.nets import SupervoxelNet, create_net
+
+CONFIG = TrainConfig(iterations=12, crop=(16, 16, 16), batch_size=2, seed=3)
+
+
+@pytest.fixture(scope="module")
+def cases(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> list[TrainingCase]:
+    dataset = find_dataset(cohort, image="*_t1.nii.gz", labels="*_labels.nii.gz")
+    cache = tmp_path_factory.mktemp("cache")
+    prepared = [cache_case(case, PreprocessConfig(), stride=8, folder=cache) for case in dataset.cases[:3]]
+    return [with_segments(case, SupervoxelConfig("slic", 200)) for case in prepared]
+
+
+def _net(head: str = "base") -> nn.Module:
+    torch.manual_seed(0)
+    return create_net("voxresnet", reduction=8, head=head)
+
+
+def _weights(net: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in net.state_dict().items()}
+
+
+def _assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+@pytest.mark.parametrize("head", ["base", "v3"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_interrupted_equals_uninterrupted(
+    cases: list[TrainingCase], tmp_path: Path, head: str, optimizer: str
+) -> None:
+    config = replace(CONFIG, optimizer=optimizer, auxiliary_weight=0.5)
+    straight = _net(head)
+    train(straight, cases, config, folder=tmp_path / "a")
+
+    asked = iter(range(100))
+    with pytest.raises(Cancelled, match="stopped after 5 of 12 iterations"):
+        train(_net(head), cases, config, folder=tmp_path / "b", cancelled=lambda: next(asked) == 5)
+    resumed = _net(head)
+    nn.init.normal_(next(resumed.parameters()))  # what the net held before must not matter
+    result = train(resumed, cases, config, folder=tmp_path / "b")
+    _assert_equal(_weights(straight), _weights(resumed))
+    assert result.iterations == 12
+    assert (tmp_path / "a/log.csv").read_text() == (tmp_path / "b/log.csv").read_text()
+
+
+def test_rows_after_the_last_checkpoint_are_written_once(cases: list[TrainingCase], tmp_path: Path) -> None:
+    config = replace(CONFIG, iterations=30)
+    train(_net(), cases, config, folder=tmp_path / "a")
+    # a kill after row 20, with the checkpoint of iteration 10
+    asked = iter(range(100))
+    with pytest.raises(Cancelled):
+        train(_net(), cases, config, folder=tmp_path / "b", cancelled=lambda: next(asked) == 10)
+    shutil.copy(tmp_path / "a/log.csv", tmp_path / "b/log.csv")
+    train(_net(), cases, config, folder=tmp_path / "b")
+    assert (tmp_path / "a/log.csv").read_text() == (tmp_path / "b/log.csv").read_text()
+
+
+def test_two_trainings_give_the_same_bits(cases: list[TrainingCase], tmp_path: Path) -> None:
+    nets = [_net("v3"), _net("v3")]
+    for number, net in enumerate(nets):
+        train(net, cases, CONFIG, folder=tmp_path / str(number))
+    _assert_equal(_weights(nets[0]), _weights(nets[1]))
+    other = _net("v3")
+    train(other, cases, replace(CONFIG, seed=4), folder=tmp_path / "other")
+    assert any(not torch.equal(v, _weights(nets[0])[k]) for k, v in _weights(other).items())
+
+
+@pytest.mark.parametrize("amp", ["off", "bf16"])
+def test_it_learns(cases: list[TrainingCase], tmp_path: Path, amp: str) -> None:
+    seen: list[Progress] = []
+    config = replace(CONFIG, iterations=80, crop=(32, 32, 32), batch_size=1, amp=amp)
+    train(_net(), cases, config, folder=tmp_path, progress=seen.append)
+    assert [p.iteration for p in seen] == list(range(10, 81, 10))
+    assert seen[-1].loss < 0.7 * seen[0].loss
+    assert seen[-1].dice > seen[0].dice + 0.2
+    assert seen[-1].seconds_left == 0
+
+
+def test_crops_hold_compacted_supervoxels(cases: list[TrainingCase]) -> None:
+    augment = augmentation(CONFIG.crop, segments=True)
+    for iteration in range(5):
+        batch, count = draw_batch(cases, augment, CONFIG, iteration, torch.device("cpu"), torch.channels_last_3d)
+        assert batch["image"].shape == (2, 1, 16, 16, 16)
+        assert batch["image"].is_contiguous(memory_format=torch.channels_last_3d)
+        largest = 0
+        for segments in batch["segments"].numpy():
+            ids = np.unique(segments[segments >= 0])
+            np.testing.assert_array_equal(ids, np.arange(len(ids)))
+            largest = max(largest, len(ids))
+        assert count == largest
+
+
+def test_another_configuration_is_refused(cases: list[TrainingCase], tmp_path: Path) -> None:
+    train(_net(), cases, CONFIG, folder=tmp_path)
+    with pytest.raises(ModelError, match="checkpoint.pt is of a training with other options"):
+        train(_net(), cases, replace(CONFIG, learning_rate=1e-3), folder=tmp_path)
+
+
+def test_a_damaged_checkpoint_is_named(cases: list[TrainingCase], tmp_path: Path) -> None:
+    train(_net(), cases, CONFIG, folder=tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="checkpoint.pt cannot be read"):
+        train(_net(), cases, CONFIG, folder=tmp_path)
+
+
+def test_a_checkpoint_with_code_is_not_executed(cases: list[TrainingCase], tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple:
+            return Path.touch, (tmp_path / "executed",)
+
+    torch.save({"config": Evil()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(ModelError, match="cannot be read"):
+        train(_net(), cases, CONFIG, folder=tmp_path)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_diverging_is_reported(cases: list[TrainingCase], tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="the loss became nan at iteration"):
+        net = _net()
+        nn.init.constant_(next(net.parameters()), float("nan"))
+        train(net, cases, CONFIG, folder=tmp_path)
+
+
+def test_wrong_arguments_are_named(cases: list[TrainingCase], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="at least one case"):
+        train(_net(), [], CONFIG, folder=tmp_path)
+    with pytest.raises(UsageError, match=r"multiple of 2 voxels per axis, got \(15, 16, 16\)"):
+        train(_net(), cases, replace(CONFIG, crop=(15, 16, 16)), folder=tmp_path)
+
+
+def test_v1_trains_through_the_pooling(cases: list[TrainingCase], tmp_path: Path) -> None:
+    net = _net("v1")
+    assert isinstance(net, SupervoxelNet)
+    before = _weights(net)
+    train(net, cases, replace(CONFIG, iterations=2), folder=tmp_path)
+    changed = [name for name, value in _weights(net).items() if not torch.equal(value, before[name])]
+    assert any(name.startswith("base.head") for name in changed)
+    assert any(name.startswith("base.stem") for name in changed)
+
+
+def test_bf16_is_a_choice() -> None:
+    cpu = torch.device("cpu")
+    assert use_bf16("bf16", cpu)
+    assert not use_bf16("off", cpu)

@@ -1,0 +1,113 @@
+"""Model packages: what is written is what is read, and nothing else is."""
+
+import hashlib
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from voxpool.data.transforms import PreprocessConfig, SupervoxelConfig
+from voxpool.errors import ModelError
+from voxpool.model_package import ModelInfo, load_package, save_package
+from voxpool.nets import create_net
+
+INFO = ModelInfo(
+    net="voxresnet",
+    net_options={"reduction": 8},
+    head="v3",
+    channels=("T1",),
+    label_names={0: "BG", 1: "CSF", 2: "GM", 3: "WM"},
+    convention="ventricles only",
+    preprocess=PreprocessConfig(spacing=(1.0, 1.0, 1.5)),
+    supervoxels=SupervoxelConfig("slic", 500, 0.2),
+    training={"fold": 1, "cases": ["a", "b"]},
+)
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    return save_package(create_net("voxresnet", reduction=8, head="v3"), INFO, tmp_path / "model")
+
+
+def _sign(package: Path) -> None:
+    """Checksums of what lies there now."""
+    names = ("model.safetensors", "model.json")
+    lines = [f"{hashlib.sha256((package / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
+    (package / "SHA256SUMS").write_text("".join(lines))
+
+
+def test_round_trip(package: Path) -> None:
+    net, info = load_package(package)
+    assert info == INFO
+    assert not net.training
+    torch.manual_seed(0)
+    want = create_net("voxresnet", reduction=8, head="v3").state_dict()
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, want[name])
+    assert sorted(path.name for path in package.iterdir()) == ["SHA256SUMS", "model.json", "model.safetensors"]
+
+
+def test_a_package_is_replaced_as_a_whole(package: Path) -> None:
+    torch.manual_seed(1)
+    save_package(create_net("voxresnet", reduction=8, head="v3"), INFO, package)
+    torch.manual_seed(0)
+    old = create_net("voxresnet", reduction=8, head="v3").state_dict()
+    new = load_package(package)[0].state_dict()
+    assert any(not torch.equal(new[name], old[name]) for name in old)
+    assert [path.name for path in package.parent.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.json", "SHA256SUMS"])
+def test_a_missing_file_is_named(package: Path, name: str) -> None:
+    (package / name).unlink()
+    with pytest.raises(ModelError, match=f"it has no {name}"):
+        load_package(package)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
+def test_a_changed_file_is_refused(package: Path, name: str) -> None:
+    data = bytearray((package / name).read_bytes())
+    data[-3] ^= 1
+    (package / name).write_bytes(data)
+    with pytest.raises(ModelError, match=f"{name} does not match its checksum"):
+        load_package(package)
+
+
+def test_a_newer_schema_is_refused(package: Path) -> None:
+    info = json.loads((package / "model.json").read_text())
+    (package / "model.json").write_text(json.dumps(info | {"schema": 2}))
+    _sign(package)
+    with pytest.raises(ModelError, match="schema 2, this voxpool knows 1; upgrade voxpool"):
+        load_package(package)
+
+
+@pytest.mark.parametrize("content", ["not json", "[]", '{"net": "voxresnet"}', '{"schema": 1, "extra": 2}'])
+def test_a_strange_description_is_refused(package: Path, content: str) -> None:
+    (package / "model.json").write_text(content)
+    _sign(package)
+    with pytest.raises(ModelError, match="no description of a model"):
+        load_package(package)
+
+
+@pytest.mark.parametrize("change", [{"head": "base"}, {"net_options": {"reduction": 4}}, {"net": "unet"}])
+def test_weights_that_do_not_fit_are_refused(package: Path, change: dict[str, object]) -> None:
+    info = json.loads((package / "model.json").read_text())
+    (package / "model.json").write_text(json.dumps(info | change))
+    _sign(package)
+    with pytest.raises(ModelError, match="the weights do not fit the description"):
+        load_package(package)
+
+
+def test_a_pickle_is_not_executed(package: Path, tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple:
+            return Path.touch, (tmp_path / "executed",)
+
+    (package / "model.safetensors").write_bytes(pickle.dumps(Evil()))
+    _sign(package)
+    with pytest.raises(ModelError, match="do not fit the description"):
+        load_package(package)
+    assert not (tmp_path / "executed").exists()
