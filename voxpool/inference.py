@@ -11,7 +11,7 @@ import torch
 from monai.data import MetaTensor
 from torch import nn
 
-from voxpool.data.transforms import SupervoxelConfig, invert, make_segments, preprocessing, to_meta_tensor
+from voxpool.data.transforms import SupervoxelConfig, invert, make_segments, prepare, preprocessing, to_meta_tensor
 from voxpool.engine import Amp, to_device, use_bf16
 from voxpool.errors import InputError, ResourceError, UsageError
 from voxpool.io import Volume
@@ -110,7 +110,7 @@ class Segmenter:
         report("prepare", 0.0)
         transform = preprocessing(self.info.preprocess, stride=cast(BaseNet, self.net).stride, labels=False)
         image = to_meta_tensor(np.stack([v.array for v in volumes]), volumes[0].geometry.affine)
-        data = transform({"image": image})
+        data = prepare(transform, {"image": image})
 
         segments, made = None, 0.0
         if self.info.supervoxels is not None:

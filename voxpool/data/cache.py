@@ -16,6 +16,7 @@ from voxpool.data.transforms import (
     PreprocessConfig,
     SupervoxelConfig,
     make_segments,
+    prepare,
     preprocessing,
     to_meta_tensor,
 )
@@ -109,7 +110,7 @@ def with_segments(case: TrainingCase, config: SupervoxelConfig) -> TrainingCase:
 
 def _write_case(case: Case, config: PreprocessConfig, stride: int, place: Path) -> None:
     data = load_case(case.images, case.labels)
-    data = preprocessing(config, stride=stride, labels=True)(data)
+    data = prepare(preprocessing(config, stride=stride, labels=True), data)
     place.mkdir(parents=True, exist_ok=True)
     _save_array(place / "image.npy", np.asarray(data["image"], dtype=np.float32))
     _save_array(place / "labels.npy", np.asarray(data["labels"][0], dtype=np.uint8))

@@ -29,7 +29,7 @@ from monai.transforms.utils import convert_applied_interp_mode
 from torch import Tensor
 
 from voxpool.data.foreground import foreground_mask
-from voxpool.errors import UsageError
+from voxpool.errors import UsageError, VoxpoolError
 from voxpool.supervoxels import blocks, slic
 
 MARGIN = 4
@@ -213,7 +213,21 @@ def preprocessing(config: PreprocessConfig, *, stride: int, labels: bool) -> Com
     return Compose(steps)
 
 
-def invert(transform: Compose, data: Mapping[Hashable, Any], array: np.ndarray) -> np.ndarray:
+def prepare(transform: Compose, data: dict[str, Any]) -> dict[str, Any]:
+    """Apply a transform; what it refuses is raised as it is, not wrapped as MONAI wraps it.
+
+    Raises:
+        InputError: If the image is constant.
+    """
+    try:
+        return transform(data)
+    except RuntimeError as error:
+        if isinstance(error.__cause__, VoxpoolError):
+            raise error.__cause__ from None
+        raise
+
+
+def invert(transform: Compose, data: Mapping[str, Any], array: np.ndarray) -> np.ndarray:
     """An array of the preprocessed grid, on the grid of the volume as stored.
 
     Args:

@@ -1,0 +1,243 @@
+"""Segmentation of volumes: tiles equal the whole, every grid comes back, refusals."""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from voxpool.data.phantom import phantom
+from voxpool.data.transforms import PreprocessConfig, SupervoxelConfig
+from voxpool.engine import to_device
+from voxpool.errors import Cancelled, InputError, ResourceError, UsageError
+from voxpool.inference import Segmenter, select_device
+from voxpool.io import Geometry, Volume, read_volume, write_volume
+from voxpool.model_package import ModelInfo, save_package
+from voxpool.nets import SupervoxelNet, VoxResNet, create_net
+from voxpool.supervoxels import slic
+from voxpool.tiles import predict
+
+CPU = torch.device("cpu")
+NAMES = {0: "BG", 1: "CSF", 2: "GM", 3: "WM"}
+
+
+def _net(head: str, **options: int) -> nn.Module:
+    """A network with random weights that uses all its parts, and batch statistics of its own."""
+    torch.manual_seed(0)
+    net = create_net("voxresnet", head=head, **options)
+    if isinstance(net, SupervoxelNet) and net.supervoxel_classifier is not None:
+        nn.init.normal_(net.supervoxel_classifier.weight)
+    net.train()
+    with torch.no_grad():
+        for _ in range(3):
+            x = torch.randn(1, 1, 16, 16, 16)
+            net(*((x, torch.zeros(1, 16, 16, 16, dtype=torch.int32), 1) if head != "base" else (x,)))
+    return to_device(net, CPU).eval()
+
+
+def _info(head: str, spacing: tuple[float, float, float] | None = None) -> ModelInfo:
+    return ModelInfo(
+        net="voxresnet",
+        net_options={"reduction": 8},
+        head=head,
+        channels=("T1",),
+        label_names=NAMES,
+        convention="test",
+        preprocess=PreprocessConfig(spacing=spacing),
+        supervoxels=None if head == "base" else SupervoxelConfig("slic", 150),
+    )
+
+
+def _image(shape: tuple[int, ...] = (40, 32, 48)) -> tuple[torch.Tensor, np.ndarray]:
+    image, labels = phantom(shape, seed=0)
+    return torch.from_numpy(image / image.std())[None], slic(image, 150, mask=labels > 0)
+
+
+@pytest.mark.parametrize("tile", [8, 16, 24])
+@pytest.mark.parametrize("head", ["base", "v1", "v2", "v3"])
+def test_tiles_equal_the_whole(head: str, tile: int) -> None:
+    net = _net(head, reduction=8)
+    image, segments = _image()
+    whole = predict(net, image, segments, device=CPU, bf16=False, tile=48)
+    tiled = predict(net, image, segments, device=CPU, bf16=False, tile=tile)
+    np.testing.assert_array_equal(tiled, whole)
+    assert len(np.unique(whole)) > 1
+
+
+@pytest.mark.parametrize("reduce", ["mean", "sum"])
+def test_sums_and_counts_join_over_tiles(reduce: str) -> None:
+    net = _net("v3", reduction=8)
+    net.reduce = reduce
+    image, segments = _image()
+    whole = predict(net, image, segments, device=CPU, bf16=False, tile=48)
+    np.testing.assert_array_equal(predict(net, image, segments, device=CPU, bf16=False, tile=16), whole)
+
+
+def test_a_deeper_net_in_tiles() -> None:
+    net = _net("v3", reduction=8, stages=3, res_per_stage=1)
+    image, segments = _image()
+    whole = predict(net, image, segments, device=CPU, bf16=False, tile=48)
+    np.testing.assert_array_equal(predict(net, image, segments, device=CPU, bf16=False, tile=8), whole)
+
+
+@pytest.mark.parametrize("head", ["base", "v1", "v2", "v3"])
+def test_the_whole_is_the_networks_forward(head: str) -> None:
+    net = _net(head, reduction=8)
+    image, segments = _image()
+    with torch.no_grad():
+        ids = torch.from_numpy(segments)[None]
+        args = (image[None],) if head == "base" else (image[None], ids, int(segments.max()) + 1)
+        want = net(*args).argmax(1)[0].numpy()
+    np.testing.assert_array_equal(predict(net, image, segments, device=CPU, bf16=False), want)
+
+
+def test_too_narrow_margins_would_be_noticed() -> None:
+    net = _net("base", reduction=8)
+    image, segments = _image()
+    whole = predict(net, image, segments, device=CPU, bf16=False, tile=48)
+    net.receptive_radius = 0
+    assert np.any(predict(net, image, segments, device=CPU, bf16=False, tile=8) != whole)
+
+
+def _volume(axcodes: str, tilt: float) -> tuple[Volume, np.ndarray]:
+    """A phantom stored in an orientation, and its RAS array."""
+    image, _ = phantom((34, 30, 26), seed=2, spacing=(2.0, 2.0, 2.0))
+    turn = np.eye(4)
+    turn[1:3, 1:3] = [[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]]
+    ras = Geometry(image.shape, turn @ np.diag([2.0, 2.0, 2.0, 1.0]))
+    axes = [next(i for i, pair in enumerate(("RL", "AP", "SI")) if code in pair) for code in axcodes]
+    flips = [code in "LPI" for code in axcodes]
+    stored = np.flip(image.transpose(axes), [i for i, flip in enumerate(flips) if flip])
+    change = np.eye(4)  # stored index to RAS index
+    for stored_axis, (axis, flip) in enumerate(zip(axes, flips, strict=True)):
+        change[axis, :3] = 0
+        change[axis, stored_axis] = -1 if flip else 1
+        change[axis, 3] = image.shape[axis] - 1 if flip else 0
+    geometry = Geometry(stored.shape, ras.affine @ change)
+    assert geometry.orientation == axcodes
+    return Volume(np.ascontiguousarray(stored), geometry), image
+
+
+AXCODES = [
+    a + b + c
+    for first, second, third in (
+        ("RL", "AP", "SI"), ("RL", "SI", "AP"), ("AP", "RL", "SI"),
+        ("AP", "SI", "RL"), ("SI", "RL", "AP"), ("SI", "AP", "RL"),
+    )
+    for a in first
+    for b in second
+    for c in third
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def segmenters() -> dict[str, Segmenter]:
+    return {head: Segmenter(_net(head, reduction=8), _info(head), device="cpu", amp="off") for head in ("base", "v3")}
+
+
+@pytest.mark.parametrize("tilt", [0.0, 0.2])
+@pytest.mark.parametrize("axcodes", AXCODES)
+def test_every_orientation_gives_the_same_anatomy(
+    axcodes: str, tilt: float, segmenters: dict[str, Segmenter], tmp_path: Path
+) -> None:
+    head = "base" if tilt else "v3"
+    reference, _ = _volume("RAS", tilt)
+    volume, _ = _volume(axcodes, tilt)
+    want = segmenters[head].segment(reference).labels
+    found = segmenters[head].segment(volume)
+    assert found.labels.shape == volume.array.shape
+    np.testing.assert_array_equal(volume.geometry.to_ras(found.labels), want)
+    if found.segments is not None:
+        np.testing.assert_array_equal(found.segments >= 0, volume.array != 0)
+    # and a file of it lies where the image lies
+    write_volume(tmp_path / "labels.nii.gz", found.labels, like=volume)
+    written = read_volume(tmp_path / "labels.nii.gz")
+    np.testing.assert_allclose(written.geometry.affine, volume.geometry.affine, atol=1e-4)
+
+
+def test_volumes_are_voxels_times_their_size(segmenters: dict[str, Segmenter]) -> None:
+    volume, _ = _volume("LPS", 0.0)
+    found = segmenters["base"].segment(volume)
+    for label, name in list(NAMES.items())[1:]:
+        assert found.volumes_ml[name] == pytest.approx(np.sum(found.labels == label) * 0.008)
+    assert "BG" not in found.volumes_ml
+    assert found.num_segments is None
+    assert found.segments is None
+
+
+def test_another_working_spacing_keeps_the_grid() -> None:
+    segmenter = Segmenter(_net("v3", reduction=8), _info("v3", (1.5, 1.5, 1.5)), device="cpu", amp="off")
+    volume, _ = _volume("PIR", 0.1)
+    found = segmenter.segment(volume)
+    assert found.labels.shape == volume.array.shape
+    assert np.all(found.labels[volume.array == 0].mean() <= found.labels[volume.array != 0].mean() + 1)
+    assert found.num_segments == pytest.approx(150, rel=0.06)
+
+
+def test_progress_ends_at_one_and_cancelling_stops(segmenters: dict[str, Segmenter]) -> None:
+    volume, _ = _volume("RAS", 0.0)
+    seen: list[tuple[str, float]] = []
+    segmenters["v3"].segment(volume, tile=8, progress=lambda stage, fraction: seen.append((stage, fraction)))
+    fractions = [fraction for _, fraction in seen]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+    assert {stage for stage, _ in seen} == {"prepare", "supervoxels", "network", "labels"}
+    with pytest.raises(Cancelled, match="stopped after 2 of"):
+        asked = iter(range(100))
+        segmenters["v3"].segment(volume, tile=8, cancelled=lambda: next(asked) == 2)
+
+
+def test_a_package_segments_as_the_network_does(tmp_path: Path) -> None:
+    volume, _ = _volume("LAS", 0.0)
+    net = _net("v3", reduction=8)
+    save_package(copy.deepcopy(net), _info("v3"), tmp_path / "model")
+    want = Segmenter(net, _info("v3"), device="cpu", amp="off").segment(volume)
+    found = Segmenter.load(tmp_path / "model", device="cpu", amp="off").segment(volume)
+    np.testing.assert_array_equal(found.labels, want.labels)
+
+
+def test_bf16_agrees_with_float32() -> None:
+    volume, _ = _volume("RAS", 0.0)
+    net = _net("v3", reduction=8)
+    exact = Segmenter(net, _info("v3"), device="cpu", amp="off").segment(volume).labels
+    fast = Segmenter(net, _info("v3"), device="cpu", amp="bf16").segment(volume).labels
+    assert np.mean(exact == fast) > 0.97
+
+
+def test_what_does_not_fit_the_model_is_named(segmenters: dict[str, Segmenter]) -> None:
+    volume, _ = _volume("RAS", 0.0)
+    with pytest.raises(InputError, match=r"the model needs 1 image\(s\) \(T1\), got 2"):
+        segmenters["base"].segment([volume, volume])
+    flat = Volume(np.zeros_like(volume.array), volume.geometry)
+    with pytest.raises(InputError, match="the image is constant"):
+        segmenters["base"].segment(flat)
+    net = _net("v3", reduction=8)
+    with pytest.raises(UsageError, match="needs segments, got none"):
+        predict(net, _image()[0], None, device=CPU, bf16=False)
+
+
+def test_devices_are_checked() -> None:
+    assert select_device("cpu") == CPU
+    with pytest.raises(UsageError, match="unknown device 'quantum'"):
+        select_device("quantum")
+    if not torch.cuda.is_available():
+        assert select_device("auto") == CPU
+        with pytest.raises(ResourceError, match="finds no CUDA GPU; take --device cpu"):
+            select_device("cuda")
+
+
+def test_tiles_are_chosen_by_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    import psutil
+
+    net = VoxResNet(reduction=8).eval()
+    image = torch.randn(1, 48, 48, 48)
+    whole = predict(net, image, None, device=CPU, bf16=False, tile=48)
+    available = psutil.virtual_memory()
+    for free in (60_000_000, 20_000_000):
+        monkeypatch.setattr(psutil, "virtual_memory", lambda free=free: available._replace(available=free))
+        np.testing.assert_array_equal(predict(net, image, None, device=CPU, bf16=False), whole)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: available._replace(available=100_000))
+    with pytest.raises(ResourceError, match="not enough memory: a tile of"):
+        predict(net, image, None, device=CPU, bf16=False)
