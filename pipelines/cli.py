@@ -23,9 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-DataPath = Annotated[
-    Path, typer.Argument(metavar="DATA", help="Folder, manifest (.csv, .tsv) or dataset.json.")
-]
+DataPath = Annotated[Path, typer.Argument(metavar="DATA", help="Folder, manifest (.csv, .tsv) or dataset.json.")]
 Layout = Annotated[str, typer.Option(help="auto, ibsr, folder, manifest, nnunet or msd.")]
 ImagePattern = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads the annotation at run time
@@ -66,9 +64,7 @@ def check(
     from voxpool_pipelines.prepare import open_dataset, prepare_folds, require_sound
 
     console = Console()
-    dataset = open_dataset(
-        data, layout=layout, image=image, labels=labels, label_names=label_names, console=console
-    )
+    dataset = open_dataset(data, layout=layout, image=image, labels=labels, label_names=label_names, console=console)
     splits = prepare_folds(
         dataset, folds=folds, seed=seed, group_by_subject=_grouped(group_by), given=folds_file, out=None
     )
@@ -85,40 +81,26 @@ def crossval(
     label_names: LabelNames = None,
     folds: Annotated[int, typer.Option(help="Number of folds.")] = 3,
     folds_file: FoldsFile = None,
-    only_folds: Annotated[
-        str | None, typer.Option(help="Run these folds alone, such as '0' or '0 2'.")
-    ] = None,
+    only_folds: Annotated[str | None, typer.Option(help="Run these folds alone, such as '0' or '0 2'.")] = None,
     group_by: GroupBy = "subject",
     nets: Annotated[str, typer.Option(help="Networks: voxresnet segresnet.")] = "voxresnet",
     reductions: Annotated[str, typer.Option(help="VoxResNet's factors f.")] = "1 4 8",
     heads: Annotated[str, typer.Option(help="base v1 v2 v3.")] = "base v1 v2 v3",
     segments: Annotated[str, typer.Option(help="Kinds of supervoxels: block slic.")] = "block slic",
-    control: Annotated[
-        bool, typer.Option(help="Train the base on for the heads' share, to compare with.")
-    ] = True,
+    control: Annotated[bool, typer.Option(help="Train the base on for the heads' share, to compare with.")] = True,
     iterations: Annotated[int | None, typer.Option(help="Training steps per network and fold.")] = None,
-    minutes: Annotated[
-        float | None, typer.Option(help="Training time per network and fold, instead.")
-    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Training time per network and fold, instead.")] = None,
     finetune_share: Annotated[float, typer.Option(help="Steps of a head, as a share of the base's.")] = 0.25,
     crop: Annotated[int, typer.Option(help="Side of a training crop in voxels.")] = 96,
     batch_size: Annotated[int, typer.Option(help="Crops per step.")] = 1,
     optimizer: Annotated[str, typer.Option(help="adam or sgd.")] = "adam",
     learning_rate: Annotated[float, typer.Option(help="Learning rate of the base at the start.")] = 1e-2,
-    finetune_learning_rate: Annotated[
-        float, typer.Option(help="Learning rate of a head at the start.")
-    ] = 3e-3,
+    finetune_learning_rate: Annotated[float, typer.Option(help="Learning rate of a head at the start.")] = 3e-3,
     auxiliary_weight: Annotated[float, typer.Option(help="Weight of deep supervision at the start.")] = 0.0,
-    n_segments: Annotated[
-        int | None, typer.Option(help="Supervoxels per volume; else chosen by the oracle.")
-    ] = None,
-    target_oracle: Annotated[
-        float, typer.Option(help="Oracle Dice that the supervoxels shall reach.")
-    ] = 0.95,
+    n_segments: Annotated[int | None, typer.Option(help="Supervoxels per volume; else chosen by the oracle.")] = None,
+    target_oracle: Annotated[float, typer.Option(help="Oracle Dice that the supervoxels shall reach.")] = 0.95,
     compactness: Annotated[float, typer.Option(help="Compactness of SLIC.")] = 0.1,
-    spacing: Annotated[
-        str, typer.Option(help="Working voxel size: auto, native or mm, such as '1 1 1'.")
-    ] = "auto",
+    spacing: Annotated[str, typer.Option(help="Working voxel size: auto, native or mm, such as '1 1 1'.")] = "auto",
     seed: Seed = 0,
     deterministic: Annotated[bool, typer.Option(help="Byte-identical results from run to run.")] = False,
     amp: Annotated[str, typer.Option(help="bfloat16: auto, bf16 or off.")] = "auto",
@@ -159,9 +141,7 @@ def crossval(
     from voxpool_pipelines.prepare import open_dataset, prepare_folds, require_sound
 
     console = Console()
-    dataset = open_dataset(
-        data, layout=layout, image=image, labels=labels, label_names=label_names, console=console
-    )
+    dataset = open_dataset(data, layout=layout, image=image, labels=labels, label_names=label_names, console=console)
     splits = prepare_folds(
         dataset, folds=folds, seed=seed, group_by_subject=config.group_by_subject, given=folds_file, out=out
     )
@@ -192,9 +172,7 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder."
 def compare(
     run_a: Annotated[Path, typer.Argument(metavar="RUN_A")],
     run_b: Annotated[Path, typer.Argument(metavar="RUN_B")],
-    variant_a: Annotated[
-        str | None, typer.Option(help="A variant of RUN_A, else all that both have.")
-    ] = None,
+    variant_a: Annotated[str | None, typer.Option(help="A variant of RUN_A, else all that both have.")] = None,
     variant_b: Annotated[str | None, typer.Option(help="A variant of RUN_B to compare it with.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
@@ -207,15 +185,11 @@ def compare(
 
 @app.command()
 def predict(
-    inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT...", help="NIfTI files, or folders of them.")
-    ],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="NIfTI files, or folders of them.")],
     model: Annotated[Path, typer.Option("--model", help="Model package: a folder with model.safetensors.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the label maps.")],
     device: Device = "auto",
-    tile: Annotated[
-        int | None, typer.Option(min=8, help="Side of the tiles in voxels; by default by memory.")
-    ] = None,
+    tile: Annotated[int | None, typer.Option(min=8, help="Side of the tiles in voxels; by default by memory.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Segment again what is there already.")] = False,
 ) -> None:
     """Segment volumes: a label map on each input's grid and a JSON file with the volumes in mL."""
@@ -223,9 +197,7 @@ def predict(
 
     from voxpool_pipelines.predict import predict as run_predict
 
-    failed = run_predict(
-        inputs, model=model, out=out, device=device, tile=tile, overwrite=overwrite, console=Console()
-    )
+    failed = run_predict(inputs, model=model, out=out, device=device, tile=tile, overwrite=overwrite, console=Console())
     if failed:
         raise typer.Exit(SOME_FAILED)
 
@@ -268,9 +240,7 @@ def _words(text: str, kind: type, option: str) -> tuple:  # type: ignore[type-ar
     try:
         return tuple(kind(word) for word in text.replace(",", " ").split())
     except ValueError as error:
-        raise UsageError(
-            f"{option} takes {kind.__name__} values separated by spaces, got {text!r}"
-        ) from error
+        raise UsageError(f"{option} takes {kind.__name__} values separated by spaces, got {text!r}") from error
 
 
 def _grouped(group_by: str) -> bool:

@@ -202,9 +202,7 @@ def _pair(
     if variant_a is not None:
         return [(_find(first, variant_a), _find(second, variant_b or variant_a))]
     if first.path.resolve() == second.path.resolve():
-        raise UsageError(
-            f"{first.path} is given twice; name two variants of it with --variant-a and --variant-b"
-        )
+        raise UsageError(f"{first.path} is given twice; name two variants of it with --variant-a and --variant-b")
     shared = [(one, other) for one in first.variants if (other := second.find(id=one.variant.id)) is not None]
     if not shared:
         raise UsageError(
@@ -245,9 +243,7 @@ def _compare(first: RunResults, one: VariantResult, second: RunResults, other: V
     )
 
 
-def _check_same_targets(
-    first: RunResults, one: VariantResult, second: RunResults, other: VariantResult
-) -> None:
+def _check_same_targets(first: RunResults, one: VariantResult, second: RunResults, other: VariantResult) -> None:
     for case, twin in zip(one.cases, other.cases, strict=True):
         for name, score in case.classes.items():
             wanted, found = score.target_volume_ml, twin.classes[name].target_volume_ml

@@ -71,11 +71,7 @@ def parse_config(**options: Any) -> CrossvalConfig:
         return CrossvalConfig(**options)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        where = (
-            "--" + "-".join(str(part) for part in first["loc"][:1]).replace("_", "-") + ": "
-            if first["loc"]
-            else ""
-        )
+        where = "--" + "-".join(str(part) for part in first["loc"][:1]).replace("_", "-") + ": " if first["loc"] else ""
         raise UsageError(f"{where}{first['msg'].removeprefix('Value error, ')}") from error
 
 

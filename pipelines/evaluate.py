@@ -33,18 +33,14 @@ def evaluate(predictions: Path, dataset: Dataset, *, out: Path, console: Console
     found = {case.id: path for case in dataset.cases if (path := _prediction(predictions, case.id))}
     if not found:
         wanted = f"{dataset.cases[0].id}.nii.gz"
-        raise InputError(
-            f"{predictions} holds no prediction of {dataset.name}; wanted files such as {wanted}"
-        )
+        raise InputError(f"{predictions} holds no prediction of {dataset.name}; wanted files such as {wanted}")
     rows: list[dict[str, Any]] = []
     failed = 0
     with task(console, "scoring") as update:
         for number, case in enumerate(dataset.cases):
             try:
                 if case.id not in found:
-                    raise InputError(
-                        f"no prediction {case.id}.nii.gz in {predictions}; segment that case too"
-                    )
+                    raise InputError(f"no prediction {case.id}.nii.gz in {predictions}; segment that case too")
                 rows += _score(case, found[case.id], dataset.label_names)
             except Cancelled:
                 raise
@@ -101,9 +97,7 @@ def _means(rows: list[dict[str, Any]]) -> dict[str, Any]:
         return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
     statuses = [row["status"] for row in rows]
-    counts = {
-        f"n_{status}": statuses.count(status) for status in ("ok", "missed", "false_positive", "absent_ok")
-    }
+    counts = {f"n_{status}": statuses.count(status) for status in ("ok", "missed", "false_positive", "absent_ok")}
     return {"dice": mean("dice"), "hd95_mm": mean("hd95_mm"), "assd_mm": mean("assd_mm"), **counts}
 
 

@@ -85,9 +85,7 @@ def list_inputs(inputs: Sequence[Path]) -> list[Path]:
             continue
         inside = sorted(file for file in path.rglob("*") if file.name.endswith(SUFFIXES))
         if not inside:
-            raise InputError(
-                f"{path} holds no {' or '.join(SUFFIXES)} file; name the files or another folder"
-            )
+            raise InputError(f"{path} holds no {' or '.join(SUFFIXES)} file; name the files or another folder")
         files += inside
     return files
 

@@ -60,9 +60,7 @@ def open_dataset(
     cases = tuple(case for case in dataset.cases if case.labels is not None)
     if not cases:
         raise InputError(f"{dataset.name} has no case with labels; name their files with --labels")
-    console.print(
-        f"{dataset.name}: {len(cases)} cases; labels {dataset.convention}", highlight=False, markup=False
-    )
+    console.print(f"{dataset.name}: {len(cases)} cases; labels {dataset.convention}", highlight=False, markup=False)
     return replace(dataset, cases=cases)
 
 

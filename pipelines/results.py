@@ -216,14 +216,7 @@ class RunResults:
 
     def prediction_path(self, variant_id: str, case: CaseResult) -> Path:
         """Where the predicted labels of a case lie."""
-        return (
-            self.path
-            / "variants"
-            / variant_id
-            / f"fold{case.fold}"
-            / "predictions"
-            / f"{case.case_id}.nii.gz"
-        )
+        return self.path / "variants" / variant_id / f"fold{case.fold}" / "predictions" / f"{case.case_id}.nii.gz"
 
 
 @dataclass(frozen=True)
@@ -270,9 +263,7 @@ def load_run(run_dir: str | Path) -> RunResults:
     """
     path = Path(run_dir)
     if not path.is_dir():
-        raise InputError(
-            f"{path}: no such run directory; give the folder that 'voxpool crossval --out' wrote"
-        )
+        raise InputError(f"{path}: no such run directory; give the folder that 'voxpool crossval --out' wrote")
     run = _read(path / "run.json", _RunFile)
     if run.schema != SCHEMA:
         raise InputError(
@@ -288,14 +279,10 @@ def load_run(run_dir: str | Path) -> RunResults:
     asked = tuple(range(len(splits)))
     if only := run.config.get("only_folds"):
         asked = tuple(fold for fold in asked if fold in only)
-    variants = [
-        _load_variant(folder, splits, asked, class_names) for folder in sorted((path / "variants").glob("*/"))
-    ]
+    variants = [_load_variant(folder, splits, asked, class_names) for folder in sorted((path / "variants").glob("*/"))]
     started = [variant for variant in variants if variant is not None]
     if not started:
-        raise InputError(
-            f"{path}: no fold of any variant is done yet; start 'voxpool crossval' on it again to go on"
-        )
+        raise InputError(f"{path}: no fold of any variant is done yet; start 'voxpool crossval' on it again to go on")
     return RunResults(
         path=path,
         name=run.name,
@@ -343,9 +330,7 @@ def _load_variant(
             )
             for fold, result in done.items()
         ),
-        cases=tuple(
-            sorted((case for result in done.values() for case in result.cases), key=lambda case: case.case_id)
-        ),
+        cases=tuple(sorted((case for result in done.values() for case in result.cases), key=lambda case: case.case_id)),
         missing_folds=tuple(fold for fold in asked if fold not in done),
     )
 

@@ -30,16 +30,12 @@ def locked(run: Path) -> Iterator[None]:
         run.mkdir(parents=True, exist_ok=True)
         file = (run / ".lock").open("w", encoding="utf-8")
     except OSError as error:
-        raise ResourceError(
-            f"cannot write to {run} ({error.strerror}); choose another --out folder"
-        ) from error
+        raise ResourceError(f"cannot write to {run} ({error.strerror}); choose another --out folder") from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UsageError(
-                f"{run} is in use by another voxpool run; wait for it or choose another --out"
-            ) from error
+            raise UsageError(f"{run} is in use by another voxpool run; wait for it or choose another --out") from error
         yield
 
 
@@ -70,12 +66,8 @@ def start_run(run: Path, dataset: Dataset, config: CrossvalConfig, *, device: st
                 f"{run} was started with --{key.replace('_', '-')} {old.get('config', {}).get(key)}, now it is"
                 f" {options[key]}; give the same options to go on, or another --out"
             )
-        if [case["id"] for case in read_json(run / "dataset.json")["cases"]] != [
-            case["id"] for case in cases
-        ]:
-            raise UsageError(
-                f"{run} was started with other cases; give the same data to go on, or another --out"
-            )
+        if [case["id"] for case in read_json(run / "dataset.json")["cases"]] != [case["id"] for case in cases]:
+            raise UsageError(f"{run} was started with other cases; give the same data to go on, or another --out")
     elif any(entry.name not in (".lock", "folds.json") for entry in run.iterdir()):
         raise UsageError(f"{run} is not empty and holds no run; choose a new folder for --out")
     write_json(run / "dataset.json", {"cases": cases})

@@ -44,9 +44,7 @@ def _assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) 
 
 @pytest.mark.parametrize("head", ["base", "v3"])
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_interrupted_equals_uninterrupted(
-    cases: list[TrainingCase], tmp_path: Path, head: str, optimizer: str
-) -> None:
+def test_interrupted_equals_uninterrupted(cases: list[TrainingCase], tmp_path: Path, head: str, optimizer: str) -> None:
     config = replace(CONFIG, optimizer=optimizer, auxiliary_weight=0.5)
     straight = _net(head)
     train(straight, cases, config, folder=tmp_path / "a")

@@ -86,9 +86,9 @@ def test_equals_monai_on_the_whole_image() -> None:
     scores = score_case(prediction, target, spacing=spacing, label_names=names)
     references = {
         "dice": compute_dice(found, wanted, include_background=True, ignore_empty=False)[0],
-        "hd95_mm": compute_hausdorff_distance(
-            found, wanted, include_background=True, percentile=95, spacing=spacing
-        )[0],
+        "hd95_mm": compute_hausdorff_distance(found, wanted, include_background=True, percentile=95, spacing=spacing)[
+            0
+        ],
         "assd_mm": compute_average_surface_distance(
             found, wanted, include_background=True, symmetric=True, spacing=spacing
         )[0],

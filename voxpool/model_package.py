@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-import uuid
 from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
@@ -71,7 +70,8 @@ def save_package(net: nn.Module, info: ModelInfo, folder: Path | str) -> Path:
         The folder.
     """
     folder = Path(folder)
-    part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed here
     part.mkdir(parents=True)
     try:
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}

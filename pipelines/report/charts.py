@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from voxpool_pipelines.report.markup import Markup, join, tag
 from voxpool_pipelines.report.summary import RunSummary, VariantSummary
 from voxpool_pipelines.report.words import group_title, head_title, number, percent, seconds, spread, title
@@ -121,17 +122,14 @@ def box_plots(summary: RunSummary, name: str, value: Callable[[CaseResult], floa
     )
 
 
-def _box(
-    each: VariantSummary, cases: list[tuple[CaseResult, float]], axis: Axis, y: float, every_dot: bool
-) -> Markup:
+def _box(each: VariantSummary, cases: list[tuple[CaseResult, float]], axis: Axis, y: float, every_dot: bool) -> Markup:
     scores = np.array([100 * score for _, score in cases])
     q1, median, q3 = np.quantile(scores, [0.25, 0.5, 0.75])
     reach = 1.5 * (q3 - q1)
     inside = scores[(scores >= q1 - reach) & (scores <= q3 + reach)]
     low, high = inside.min(), inside.max()
     label = (
-        f"{title(each.variant)}\nmedian {number(median)} %, quartiles {number(q1)} to {number(q3)} %, "
-        f"n = {len(scores)}"
+        f"{title(each.variant)}\nmedian {number(median)} %, quartiles {number(q1)} to {number(q3)} %, n = {len(scores)}"
     )
     half = 6.5
     dots = []
@@ -271,10 +269,7 @@ def _place_labels(
         free = [
             (option, box)
             for option, box in zip(options, boxes, strict=True)
-            if box[2] < right_edge
-            and box[0] > 50
-            and box[1] > 2
-            and not any(_overlap(box, other) for other in taken)
+            if box[2] < right_edge and box[0] > 50 and box[1] > 2 and not any(_overlap(box, other) for other in taken)
         ]
         if free:
             option, box = free[0]

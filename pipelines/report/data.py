@@ -104,9 +104,7 @@ def cases_csv(run: RunResults) -> str:
         The table as CSV: sorted by variant and case, numbers with six decimals, empty for no value.
     """
     text = io.StringIO()
-    rows = [
-        _case_row(result.variant, case, run.class_names) for result in run.variants for case in result.cases
-    ]
+    rows = [_case_row(result.variant, case, run.class_names) for result in run.variants for case in result.cases]
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)

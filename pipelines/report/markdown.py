@@ -45,8 +45,7 @@ def report_markdown(summary: RunSummary) -> str:
     parts = [
         f"# {_safe(run.name)}",
         f"{len(run.asked_folds)} of {len(run.splits)} folds, {plural(len(run.held_out), 'case')}, "
-        f"{plural(len(summary.variants), 'variant')}."
-        + ("" if run.complete else " **This run is not finished.**"),
+        f"{plural(len(summary.variants), 'variant')}." + ("" if run.complete else " **This run is not finished.**"),
         bullets(findings(summary)),
         "## Heads by network and supervoxels",
         "Mean ± SD over all held-out cases; bold: best of its network; in brackets: median paired difference "
@@ -130,10 +129,7 @@ def _table1(summary: RunSummary, measure: Measure) -> str:
         rows.append(
             [
                 "Oracle",
-                *(
-                    MISSING if cell is None else percent(measure.oracle(cell.summary))
-                    for cell in layout.oracle
-                ),
+                *(MISSING if cell is None else percent(measure.oracle(cell.summary)) for cell in layout.oracle),
             ]
         )
     return markdown_table(head, rows)

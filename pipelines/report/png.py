@@ -45,9 +45,7 @@ def _compress(rows: np.ndarray, filter_kind: int) -> bytes:
 def _png(image: np.ndarray, body: bytes, *, colour_type: int, extra: bytes = b"") -> bytes:
     rows, columns = image.shape
     header = struct.pack(">IIBBBBB", columns, rows, 8, colour_type, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + extra + _chunk(b"IDAT", body) + _chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + extra + _chunk(b"IDAT", body) + _chunk(b"IEND", b"")
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

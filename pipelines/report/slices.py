@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from voxpool_pipelines.report.png import grey_png, palette_png
-from voxpool_pipelines.report.summary import RunSummary, VariantSummary
-from voxpool_pipelines.results import CaseResult, RunResults, VariantResult
 
 from voxpool.errors import InputError, VoxpoolError
 from voxpool.io import read_labels, read_volume
+from voxpool_pipelines.report.png import grey_png, palette_png
+from voxpool_pipelines.report.summary import RunSummary, VariantSummary
+from voxpool_pipelines.results import CaseResult, RunResults, VariantResult
 
 SLICES = 12
 MOST_CASES = 12
@@ -178,9 +178,7 @@ def _cut(run: RunResults, shown: Sequence[VariantSummary], case: CaseResult, rol
                 number=number + 1,
                 image=grey_png(_radiological(grey[..., at], step)),
                 classes=tuple(palette_png(plane, colours) for plane in (truth_plane, *planes)),
-                errors=tuple(
-                    palette_png((plane != truth_plane).astype(np.uint8), [ERROR_COLOUR]) for plane in planes
-                ),
+                errors=tuple(palette_png((plane != truth_plane).astype(np.uint8), [ERROR_COLOUR]) for plane in planes),
             )
         )
     by_id = [{each.case_id: each for each in variant.result.cases} for variant in shown]

@@ -7,10 +7,9 @@ from functools import partial
 from statistics import fmean
 from typing import Any
 
+from voxpool.metrics import ClassScore, Status
 from voxpool_pipelines.results import CaseResult, RunResults, Variant, VariantResult
 from voxpool_pipelines.statistics import PairedTest, Summary, adjust, count_statuses, paired_test, summarise
-
-from voxpool.metrics import ClassScore, Status
 
 
 @dataclass(frozen=True)
@@ -153,9 +152,7 @@ def _summarise_variant(result: VariantResult, class_names: tuple[str, ...]) -> V
         volume_error=per_class(lambda score: abs(score.volume_ml - score.target_volume_ml)),
         volume_bias=per_class(lambda score: score.volume_ml - score.target_volume_ml),
         oracle={
-            name: _mean(oracle.get(name, math.nan) for oracle in with_oracle)
-            for name in class_names
-            if with_oracle
+            name: _mean(oracle.get(name, math.nan) for oracle in with_oracle) for name in class_names if with_oracle
         },
         oracle_foreground=_mean(case.oracle_foreground for case in cases),
         num_segments=_mean(case.num_segments for case in cases),
@@ -173,9 +170,7 @@ def _compare_all(run: RunResults, head: str) -> dict[str, Comparison]:
         if reference is not None and result.variant.head != "base":
             raw[result.variant.id] = compare_variants(result, reference, run.class_names, seed=run.seed)
     finished = [
-        result.variant.id
-        for result in run.variants
-        if result.variant.id in raw and _finished(run, result, head)
+        result.variant.id for result in run.variants if result.variant.id in raw and _finished(run, result, head)
     ]
     foreground = dict(zip(finished, adjust([raw[name].foreground for name in finished]), strict=True))
     places = [(variant_id, name) for variant_id in finished for name in run.class_names]
@@ -184,9 +179,7 @@ def _compare_all(run: RunResults, head: str) -> dict[str, Comparison]:
         variant_id: replace(
             comparison,
             foreground=foreground.get(variant_id, comparison.foreground),
-            classes={
-                name: by_class.get((variant_id, name), test) for name, test in comparison.classes.items()
-            },
+            classes={name: by_class.get((variant_id, name), test) for name, test in comparison.classes.items()},
         )
         for variant_id, comparison in raw.items()
     }

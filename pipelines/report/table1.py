@@ -132,11 +132,7 @@ def lay_out(summary: RunSummary, measure: Measure) -> Table1:
     keys = list(dict.fromkeys((each.variant.net, each.variant.reduction) for each in summary.variants))
     groups, rows, oracle = [], {head: [] for head in (*SHARED, *POOLED)}, []  # type: ignore[var-annotated]
     for net, reduction in keys:
-        members = [
-            each
-            for each in summary.variants
-            if each.variant.net == net and each.variant.reduction == reduction
-        ]
+        members = [each for each in summary.variants if each.variant.net == net and each.variant.reduction == reduction]
         kinds = dict.fromkeys(each.variant.segments for each in members if each.variant.segments)
         segments = tuple(kinds) or (None,)
         groups.append(Group(group_title(members[0].variant), segments))
@@ -164,9 +160,7 @@ def significant(test: PairedTest | None) -> bool:
 
 
 def _find(members: list[VariantSummary], head: str, segments: str | None) -> VariantSummary | None:
-    return next(
-        (each for each in members if (each.variant.head, each.variant.segments) == (head, segments)), None
-    )
+    return next((each for each in members if (each.variant.head, each.variant.segments) == (head, segments)), None)
 
 
 def _best(members: list[VariantSummary], measure: Measure) -> VariantSummary | None:

@@ -36,10 +36,7 @@ def table1(summary: RunSummary, measure: Measure) -> Markup:
     head = [
         [
             tag("th", "Head", rowspan=2, scope="col", class_="text"),
-            *(
-                tag("th", group.title, colspan=len(group.segments), scope="colgroup")
-                for group in layout.groups
-            ),
+            *(tag("th", group.title, colspan=len(group.segments), scope="colgroup") for group in layout.groups),
         ],
         [
             tag("th", SEGMENT_TITLES.get(kind or "", kind or MISSING), scope="col", class_=_edge(index))
@@ -86,16 +83,13 @@ def _change(comparison: Comparison | None, measure: Measure) -> Markup | str:
         return ""
     star = "*" if significant(test) else ""
     direction = "up" if test.median > 0 else "down" if test.median < 0 else "level"
-    return tag(
-        "span", f"{signed(100 * test.median)}{star}", class_=f"change {direction}{' sure' if star else ''}"
-    )
+    return tag("span", f"{signed(100 * test.median)}{star}", class_=f"change {direction}{' sure' if star else ''}")
 
 
 def _oracle_cells(cells: tuple[Cell | None, ...], measure: Measure) -> list[Markup]:
     assert measure.oracle is not None
     return [
-        tag("td", MISSING if cell is None else percent(measure.oracle(cell.summary)), class_="oracle")
-        for cell in cells
+        tag("td", MISSING if cell is None else percent(measure.oracle(cell.summary)), class_="oracle") for cell in cells
     ]
 
 
@@ -114,9 +108,7 @@ def comparisons(summary: RunSummary) -> Markup:
     """
     rows = [each for each in summary.variants if each.vs_base or each.vs_control]
     if not rows:
-        return tag(
-            "p", "The run holds no variant beside its base, so there is nothing to compare.", class_="note"
-        )
+        return tag("p", "The run holds no variant beside its base, so there is nothing to compare.", class_="note")
     names = ("n", "median [95 % CI]", "mean", "p", "Holm p", "r")
     head = [
         [
@@ -124,11 +116,7 @@ def comparisons(summary: RunSummary) -> Markup:
             tag("th", "against its base", colspan=len(names), scope="colgroup"),
             tag("th", "against its control", colspan=len(names), scope="colgroup"),
         ],
-        [
-            tag("th", name, scope="col", class_=_edge(index))
-            for _ in range(2)
-            for index, name in enumerate(names)
-        ],
+        [tag("th", name, scope="col", class_=_edge(index)) for _ in range(2) for index, name in enumerate(names)],
     ]
     body = [
         [
@@ -138,9 +126,7 @@ def comparisons(summary: RunSummary) -> Markup:
         ]
         for each in rows
     ]
-    return table(
-        head, body, caption="Paired differences of the foreground Dice, in percentage points", class_="paired"
-    )
+    return table(head, body, caption="Paired differences of the foreground Dice, in percentage points", class_="paired")
 
 
 def _comparison_cells(comparison: Comparison | None) -> list[Markup]:
@@ -191,9 +177,7 @@ def class_comparisons(summary: RunSummary) -> Markup:
             holm = tag("b", f"{p_value(test.p_holm)}*") if significant(test) else p_value(test.p_holm)
             cells += [tag("td", difference(test), class_="edge"), tag("td", holm)]
         body.append(cells)
-    return table(
-        head, body, caption="Differences per class against the base, in percentage points", class_="paired"
-    )
+    return table(head, body, caption="Differences per class against the base, in percentage points", class_="paired")
 
 
 def all_variants(summary: RunSummary) -> Markup:
@@ -237,9 +221,7 @@ def all_variants(summary: RunSummary) -> Markup:
         ]
     ]
     body = [_variant_row(each, index) for index, each in enumerate(summary.variants)]
-    return table(
-        head, body, caption="All variants, mean ± SD over the cases", class_="sortable", id="variants"
-    )
+    return table(head, body, caption="All variants, mean ± SD over the cases", class_="sortable", id="variants")
 
 
 _COLUMN_HINTS = {

@@ -4,6 +4,8 @@ import json
 import math
 
 import numpy as np
+
+from voxpool.metrics import STATUSES
 from voxpool_pipelines.report.summary import RunSummary, VariantSummary
 from voxpool_pipelines.report.table1 import POOLED, significant, unreachable
 from voxpool_pipelines.report.words import (
@@ -19,8 +21,6 @@ from voxpool_pipelines.report.words import (
     title,
 )
 from voxpool_pipelines.statistics import BOOTSTRAP_SAMPLES, PairedTest, smallest_p
-
-from voxpool.metrics import STATUSES
 
 POLICY_HEAD = ("Truth", "Prediction", "Dice", "HD95 and ASSD", "Status", "In the mean")
 POLICY = (
@@ -60,8 +60,7 @@ DEFINITIONS = (
     ),
     (
         "Control",
-        "the base trained on for the heads' share of the iterations, so that a head's gain is not just more "
-        "training.",
+        "the base trained on for the heads' share of the iterations, so that a head's gain is not just more training.",
     ),
     (
         "Paired tests",
@@ -92,9 +91,7 @@ def findings(summary: RunSummary) -> list[str]:
         )
     said += _heads_against(summary, "base")
     said += _heads_against(summary, "control")
-    missed, invented = (
-        sum(each.total(status) for each in summary.variants) for status in ("missed", "false_positive")
-    )
+    missed, invented = (sum(each.total(status) for each in summary.variants) for status in ("missed", "false_positive"))
     if missed or invented:
         said.append(
             f"Over all variants, {plural(missed, 'structure was', 'structures were')} missed and "
@@ -174,8 +171,7 @@ def facts(summary: RunSummary) -> list[tuple[str, str]]:
     labels = ", ".join(f"{label} {name}" for label, name in sorted(run.data.label_names.items()))
     subjects = len({case.subject for case in run.cases.values()})
     folds = "; ".join(
-        f"fold {index}: {len(split.train)} train, {len(split.val)} held out"
-        for index, split in enumerate(run.splits)
+        f"fold {index}: {len(split.train)} train, {len(split.val)} held out" for index, split in enumerate(run.splits)
     )
     return [
         ("Data", f"{run.data.name}: {plural(run.data.cases, 'case')} of {plural(subjects, 'subject')}"),
@@ -234,9 +230,7 @@ def limitations(summary: RunSummary) -> list[str]:
     ]
     if len(run.asked_folds) < len(run.splits):
         listed = ", ".join(str(fold) for fold in run.asked_folds)
-        said.append(
-            f"The run was restricted to {len(run.asked_folds)} of {len(run.splits)} folds ({listed})."
-        )
+        said.append(f"The run was restricted to {len(run.asked_folds)} of {len(run.splits)} folds ({listed}).")
     return said
 
 

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from voxpool.io import write_json, write_text
 from voxpool_pipelines.report.data import cases_csv, report_json
 from voxpool_pipelines.report.markdown import report_markdown
 from voxpool_pipelines.report.page import report_html
 from voxpool_pipelines.report.summary import summarise_run
 from voxpool_pipelines.results import load_run
-
-from voxpool.io import write_json, write_text
 
 
 @dataclass(frozen=True)

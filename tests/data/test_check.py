@@ -39,9 +39,7 @@ def change(dataset, index, **fields):
     """The data set with one case changed."""
     cases = list(dataset.cases)
     old = cases[index]
-    cases[index] = Case(
-        **({"id": old.id, "images": old.images, "labels": old.labels, "subject": old.subject} | fields)
-    )
+    cases[index] = Case(**({"id": old.id, "images": old.images, "labels": old.labels, "subject": old.subject} | fields))
     return Dataset(dataset.name, tuple(cases), dataset.label_names, dataset.convention)
 
 
@@ -264,9 +262,7 @@ def test_one_case_is_in_memory_at_a_time(tmp_path):
     for number in range(6):
         rng = np.random.default_rng(number)
         image = write(tmp_path / f"{number}.nii.gz", rng.integers(0, 99, shape))
-        cases.append(
-            Case(str(number), (image,), write(tmp_path / f"{number}l.nii.gz", rng.integers(0, 4, shape)), "s")
-        )
+        cases.append(Case(str(number), (image,), write(tmp_path / f"{number}l.nii.gz", rng.integers(0, 4, shape)), "s"))
     peaks = []
     for count in (1, 6):
         tracemalloc.start()

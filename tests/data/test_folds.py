@@ -83,9 +83,7 @@ def test_without_groups_a_subject_may_be_on_both_sides():
 
 
 def test_too_few_cases_or_subjects():
-    with pytest.raises(
-        InputError, match=r"3 folds need at least 3 cases, found 2; ask for fewer folds.*E129"
-    ):
+    with pytest.raises(InputError, match=r"3 folds need at least 3 cases, found 2; ask for fewer folds.*E129"):
         make_folds(make_cases(["a", "b"]), 3)
     with pytest.raises(InputError, match="3 folds need at least 3 subjects, found 2"):
         make_folds(make_cases(["a", "a", "b", "b"]), 3)

@@ -68,9 +68,7 @@ def test_ibsr_with_the_filled_labels_and_the_whole_head(ibsr, labels):
 
 
 def test_ibsr_with_unknown_labels_or_a_missing_image(ibsr):
-    with pytest.raises(
-        UsageError, match="unknown IBSR label map 'seg', wanted segTRI_ana or segTRI_fill_ana"
-    ):
+    with pytest.raises(UsageError, match="unknown IBSR label map 'seg', wanted segTRI_ana or segTRI_fill_ana"):
         find_dataset(ibsr, labels="seg")
     (ibsr / "IBSR_02" / "IBSR_02_ana_strip.nii.gz").unlink()
     with pytest.raises(InputError, match=r"IBSR_02_ana_strip\.nii\.gz is missing, found ana, ana_brainmask"):
@@ -115,8 +113,7 @@ def test_folder_with_patterns(tmp_path):
             touch(tmp_path / name / f"{name}_{kind}.nii.gz")
     dataset = find_dataset(tmp_path, image="*_t1.nii.gz", labels="*_tissues.nii.gz")
     assert summary(dataset, tmp_path) == {
-        f"oasis_{n}": (f"oasis_{n}/oasis_{n}_t1.nii.gz", f"oasis_{n}/oasis_{n}_tissues.nii.gz")
-        for n in (1000, 1001)
+        f"oasis_{n}": (f"oasis_{n}/oasis_{n}_t1.nii.gz", f"oasis_{n}/oasis_{n}_tissues.nii.gz") for n in (1000, 1001)
     }
     assert dataset.label_names == TISSUES
     assert "*_tissues.nii.gz" in dataset.convention
@@ -230,9 +227,7 @@ def test_manifest(tmp_path, suffix, separator):
         ["", "", "", "", ""],
     ]
     manifest = tmp_path / f"study.{suffix}"
-    manifest.write_text(
-        "\ufeff" + "\r\n".join(separator.join(row) for row in rows) + "\r\n", encoding="utf-8"
-    )
+    manifest.write_text("\ufeff" + "\r\n".join(separator.join(row) for row in rows) + "\r\n", encoding="utf-8")
     dataset = find_dataset(manifest)
     first = "a, first" if suffix == "tsv" else "a"
     scans = tmp_path / "scans"
@@ -298,9 +293,7 @@ def test_nnunet(tmp_path, name_the_file):
 def test_nnunet_with_listed_files(tmp_path):
     listed = {"x": {"images": ["imagesTr/case_a_0000.nii.gz"], "label": "labelsTr/case_a.nii.gz"}}
     root = nnunet(tmp_path, dataset=listed)
-    assert summary(find_dataset(root), root) == {
-        "x": ("imagesTr/case_a_0000.nii.gz", "labelsTr/case_a.nii.gz")
-    }
+    assert summary(find_dataset(root), root) == {"x": ("imagesTr/case_a_0000.nii.gz", "labelsTr/case_a.nii.gz")}
     nnunet(tmp_path, dataset={"x": {"image": "a"}})
     with pytest.raises(InputError, match="case x lists no images"):
         find_dataset(root)
@@ -342,9 +335,7 @@ def test_msd(tmp_path):
     for name in ("h_002", "h_001"):
         touch(root / "imagesTr" / f"{name}.nii.gz")
         touch(root / "labelsTr" / f"{name}.nii.gz")
-    entries = [
-        {"image": f"./imagesTr/{n}.nii.gz", "label": f"./labelsTr/{n}.nii.gz"} for n in ("h_002", "h_001")
-    ]
+    entries = [{"image": f"./imagesTr/{n}.nii.gz", "label": f"./labelsTr/{n}.nii.gz"} for n in ("h_002", "h_001")]
     described = {"name": "H", "labels": {"0": "background", "2": "Back", "1": "Front"}, "training": entries}
     (root / "dataset.json").write_text(json.dumps(described))
     for path in (root, root / "dataset.json"):

@@ -163,9 +163,7 @@ def test_truncated_plain(tmp_path):
 
 
 def test_a_flipped_byte_in_gzip_data_is_noticed(tmp_path):
-    path = save(
-        tmp_path / "x.nii.gz", np.random.default_rng(5).integers(0, 9999, (16, 16, 16)).astype(np.int16)
-    )
+    path = save(tmp_path / "x.nii.gz", np.random.default_rng(5).integers(0, 9999, (16, 16, 16)).astype(np.int16))
     data = bytearray(path.read_bytes())
     data[-5000] ^= 0xFF
     path.write_bytes(data)

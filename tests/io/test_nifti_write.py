@@ -72,9 +72,7 @@ def test_the_way_there_and_back_keeps_grid_header_and_place(tmp_path, order, sig
 @pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
 def test_both_forms_and_versions_are_restored_bit_for_bit(tmp_path, sform, qform, kind):
     affine = oblique_affine((1, 0, 2), (-1, 1, 1), 33.3)
-    source = save(
-        tmp_path / "in.nii.gz", np.ones(SHAPE, np.float32), affine, sform=sform, qform=qform, kind=kind
-    )
+    source = save(tmp_path / "in.nii.gz", np.ones(SHAPE, np.float32), affine, sform=sform, qform=qform, kind=kind)
     write_volume(tmp_path / "out.nii.gz", np.zeros(SHAPE, bool), read_volume(source))
     before, after = nibabel.load(source), nibabel.load(tmp_path / "out.nii.gz")
     assert type(after) is kind
@@ -115,9 +113,7 @@ def test_the_smallest_type_that_holds_the_values_is_written(tmp_path, values, wa
 
 def test_a_volume_from_memory_gets_both_forms(tmp_path):
     affine = oblique_affine((2, 1, 0), (1, -1, 1), 8.0)
-    write_volume(
-        tmp_path / "x.nii.gz", np.ones(SHAPE, np.uint8), Volume(np.zeros(SHAPE), Geometry(SHAPE, affine))
-    )
+    write_volume(tmp_path / "x.nii.gz", np.ones(SHAPE, np.uint8), Volume(np.zeros(SHAPE), Geometry(SHAPE, affine)))
     image = nibabel.load(tmp_path / "x.nii.gz")
     np.testing.assert_allclose(image.get_sform(), affine, atol=1e-5)
     np.testing.assert_allclose(image.get_qform(), affine, atol=1e-4)
@@ -129,9 +125,7 @@ def test_a_volume_from_memory_gets_both_forms(tmp_path):
 def test_a_sheared_volume_from_memory_states_its_sform_only(tmp_path):
     affine = np.eye(4)
     affine[0, 1] = 0.2
-    write_volume(
-        tmp_path / "x.nii.gz", np.ones(SHAPE, np.uint8), Volume(np.zeros(SHAPE), Geometry(SHAPE, affine))
-    )
+    write_volume(tmp_path / "x.nii.gz", np.ones(SHAPE, np.uint8), Volume(np.zeros(SHAPE), Geometry(SHAPE, affine)))
     volume = read_volume(tmp_path / "x.nii.gz")
     np.testing.assert_allclose(volume.geometry.affine, affine, atol=1e-6)
     assert any("W202" in notice for notice in volume.notices)

@@ -79,9 +79,7 @@ def test_equal_bits_for_any_number_of_threads(threads: int) -> None:
         maxima, argmax, means, counts, sums, unpooled = everything(x, segments, num_segments)
         for whole, part in ((maxima, 0), (argmax, 1), (means, 2), (sums, 4), (unpooled, 5)):
             assert torch.equal(whole.flatten(0, 1), torch.cat([row[part] for row in rows]).squeeze(1))
-        assert torch.equal(
-            counts, torch.stack([torch.bincount(ids[ids >= 0], minlength=300) for ids in segments])
-        )
+        assert torch.equal(counts, torch.stack([torch.bincount(ids[ids >= 0], minlength=300) for ids in segments]))
 
 
 def test_several_threads_may_pool_at_the_same_time() -> None:

@@ -19,9 +19,9 @@ def test_a_named_backend_is_taken_where_it_fits(name: str) -> None:
     backend = select("cpu", torch.float32, name)
     assert backend is BACKENDS[name]
     kernels = backend.kernels()
-    assert [
-        callable(getattr(kernels, f)) for f in ("segment_max", "segment_sum", "segment_mean", "unpool")
-    ] == [True] * 4
+    assert [callable(getattr(kernels, f)) for f in ("segment_max", "segment_sum", "segment_mean", "unpool")] == [
+        True
+    ] * 4
 
 
 @pytest.mark.parametrize("name", ["numba", "ndimage"])

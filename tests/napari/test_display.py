@@ -4,8 +4,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 from napari.layers import Image
-from napari_voxpool.display import labels_as_shown, layer_of_volume, volume_of_layer
 
+from napari_voxpool.display import labels_as_shown, layer_of_volume, volume_of_layer
 from voxpool.errors import InputError
 from voxpool.io import Geometry, Volume
 

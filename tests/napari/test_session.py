@@ -3,9 +3,9 @@ import shutil
 import numpy as np
 import pytest
 from napari.layers import Image, Labels
+
 from napari_voxpool.display import layer_of_volume
 from napari_voxpool.session import Job, label_colours, labels_layer, new_job
-
 from voxpool.errors import UsageError
 from voxpool.inference import Segmenter
 from voxpool.io import read_volume

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from napari.layers import Labels
-from napari_voxpool.display import layer_of_volume
 from qtpy.QtCore import Qt
 
+from napari_voxpool.display import layer_of_volume
 from voxpool.data.phantom import phantom
 from voxpool.inference import Segmenter
 from voxpool.io import Geometry, Volume, read_volume

@@ -28,9 +28,7 @@ def test_two_input_channels_add_one_kernel_each() -> None:
     ("stages", "res_per_stage", "reduction", "count"),
     [(4, 2, 4, 438_432), (4, 1, 8, 100_872), (3, 2, 4, 145_884), (3, 1, 8, 30_740), (2, 1, 4, 40_120)],
 )
-def test_other_readings_of_the_reduced_net(
-    stages: int, res_per_stage: int, reduction: int, count: int
-) -> None:
+def test_other_readings_of_the_reduced_net(stages: int, res_per_stage: int, reduction: int, count: int) -> None:
     net = VoxResNet(reduction=reduction, stages=stages, res_per_stage=res_per_stage)
     assert count_parameters(net) == count
 
@@ -99,9 +97,7 @@ def test_segresnet_is_monais_network() -> None:
     ours = SegResNet(1, 4).eval()
     monai = Monai(spatial_dims=3, init_filters=8, in_channels=1, out_channels=4, norm=("BATCH", {})).eval()
     state = {
-        name.replace("net.conv_final.", "conv_final.")
-        .replace("head.layer.", "conv_final.2.")
-        .removeprefix("net."): v
+        name.replace("net.conv_final.", "conv_final.").replace("head.layer.", "conv_final.2.").removeprefix("net."): v
         for name, v in ours.state_dict().items()
     }
     monai.load_state_dict(state)

@@ -73,10 +73,7 @@ def test_opcheck(op: str, space: tuple[int, ...], backend: str, id_dtype: torch.
 def mapped(function: Callable[..., Tensor], dims: tuple[int | None, ...], *arguments: Tensor) -> Tensor:
     """The loop that vmap stands for."""
     size = next(a.shape[d] for a, d in zip(arguments, dims, strict=True) if d is not None)
-    calls = [
-        [a if d is None else a.select(d, i) for a, d in zip(arguments, dims, strict=True)]
-        for i in range(size)
-    ]
+    calls = [[a if d is None else a.select(d, i) for a, d in zip(arguments, dims, strict=True)] for i in range(size)]
     return torch.stack([function(*call) for call in calls])
 
 
@@ -86,9 +83,7 @@ def mapped(function: Callable[..., Tensor], dims: tuple[int | None, ...], *argum
 def test_vmap_of_pool_is_a_loop(reduce: str, backend: str, dims: tuple[int | None, ...]) -> None:
     x, segments = case((3, 4), samples=2)
     x = x if dims[0] is None else torch.stack([x, -x, x.flip(3)], dim=dims[0])
-    segments = (
-        segments if dims[1] is None else torch.stack([segments, segments.flip(1), segments], dim=dims[1])
-    )
+    segments = segments if dims[1] is None else torch.stack([segments, segments.flip(1), segments], dim=dims[1])
 
     def pool(x: Tensor, segments: Tensor) -> Tensor:
         return segment_pool(x, segments, K, reduce=reduce, backend=backend)
@@ -118,9 +113,7 @@ def test_vmap_of_unpool_is_a_loop(backend: str, dims: tuple[int | None, ...]) ->
     def unpool(pooled: Tensor, segments: Tensor) -> Tensor:
         return segment_unpool(pooled, segments, backend=backend)
 
-    assert torch.equal(
-        torch.vmap(unpool, in_dims=dims)(pooled, segments), mapped(unpool, dims, pooled, segments)
-    )
+    assert torch.equal(torch.vmap(unpool, in_dims=dims)(pooled, segments), mapped(unpool, dims, pooled, segments))
 
 
 @each_reduce

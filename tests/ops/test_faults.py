@@ -53,9 +53,7 @@ class MeanPool(torch.nn.Module):
 
 @each_backend
 @pytest.mark.parametrize("training", [True, False])
-def test_f02_mean_gradient_is_divided_by_the_count_in_training_and_evaluation(
-    training: bool, backend: str
-) -> None:
+def test_f02_mean_gradient_is_divided_by_the_count_in_training_and_evaluation(training: bool, backend: str) -> None:
     x = torch.zeros(1, 1, 5, requires_grad=True)
     pool = MeanPool(backend).train(training)
     pooled = pool(x, torch.tensor([[0, 1, 1, 1, 1]]))
@@ -78,9 +76,7 @@ def test_f03_empty_segments_give_zero_and_send_no_gradient(reduce: str, backend:
 def test_f04_nan_wins_wherever_it_stands(backend: str) -> None:
     orders = list(permutations([1.0, float("nan"), 3.0, 2.0]))
     x = torch.tensor(orders).reshape(1, len(orders), 4)
-    maxima, argmax = segment_pool(
-        x, torch.zeros(1, 4, dtype=torch.int32), 1, return_argmax=True, backend=backend
-    )
+    maxima, argmax = segment_pool(x, torch.zeros(1, 4, dtype=torch.int32), 1, return_argmax=True, backend=backend)
     assert maxima.isnan().all()
     assert torch.equal(argmax, x.isnan().long().argmax(dim=2, keepdim=True))
 
@@ -164,10 +160,7 @@ def test_f10_every_float_dtype_pools_to_itself_and_integers_are_refused(reduce: 
         pooled = segment_pool(x, segments, 2, reduce=reduce, backend=backend)
         assert pooled.dtype == dtype
         assert pooled.flatten().tolist() == {"max": [-0.5, 3], "mean": [-1, 3], "sum": [-2, 3]}[reduce]
-        assert (
-            gradient(x, segments, 2, torch.ones(2, dtype=dtype), reduce=reduce, backend=backend).dtype
-            == dtype
-        )
+        assert gradient(x, segments, 2, torch.ones(2, dtype=dtype), reduce=reduce, backend=backend).dtype == dtype
     for dtype in (torch.int32, torch.int64, torch.bool, torch.complex64):
         with pytest.raises(UsageError, match=f"x must be one of .*, got {dtype}"):
             segment_pool(torch.zeros(1, 1, 3, dtype=dtype), segments, 2, reduce=reduce, backend=backend)
@@ -193,9 +186,7 @@ def test_f11_positions_and_shapes_beyond_two_to_the_31() -> None:
 def test_f12_wrong_ids_are_refused(wrong: int, backend: str) -> None:
     segments = torch.tensor([[0, 1, wrong, 2]])
     low, high = min(wrong, 0), max(wrong, 2)
-    message = (
-        rf"segments must hold ids from -1 \(ignored\) to num_segments - 1 = 2, got ids from {low} to {high}"
-    )
+    message = rf"segments must hold ids from -1 \(ignored\) to num_segments - 1 = 2, got ids from {low} to {high}"
     for reduce in REDUCES:
         with pytest.raises(UsageError, match=message):
             segment_pool(torch.zeros(1, 1, 4), segments, 3, reduce=reduce, backend=backend)
@@ -272,9 +263,7 @@ def test_f15_inputs_need_not_be_contiguous(space: tuple[int, ...], reduce: str, 
         assert not view.is_contiguous(), name
         for ids in (segments, swapped):
             assert torch.equal(segment_pool(view, ids, 9, reduce=reduce, backend=backend), expected), name
-            assert torch.equal(
-                gradient(view, ids, 9, weights, reduce=reduce, backend=backend), expected_grad
-            ), name
+            assert torch.equal(gradient(view, ids, 9, weights, reduce=reduce, backend=backend), expected_grad), name
     same_for_all = x[:1].expand(2, *x.shape[1:])
     assert torch.equal(
         segment_pool(same_for_all, segments, 9, reduce=reduce, backend=backend),

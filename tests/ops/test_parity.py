@@ -13,9 +13,7 @@ from voxpool.ops import segment_pool, segment_unpool
 ROUNDING = {torch.float16: 1e-3, torch.bfloat16: 8e-3, torch.float32: 1.2e-7, torch.float64: 1e-13}
 
 
-def hard_case(
-    space: tuple[int, ...], dtype: torch.dtype, *, seed: int
-) -> tuple[torch.Tensor, torch.Tensor, int]:
+def hard_case(space: tuple[int, ...], dtype: torch.dtype, *, seed: int) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Values on a coarse grid (many ties) with NaN and infinities; ids with gaps and ignored voxels."""
     rng = np.random.default_rng(seed)
     x = rng.integers(-12, 13, (3, 4, *space)) / 4
@@ -97,9 +95,7 @@ def maps(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("backend", list(BACKENDS))
 @settings(max_examples=60, deadline=None)
 @given(case=maps())
-def test_unpool_is_the_adjoint_of_sum_pool(
-    backend: str, case: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-) -> None:
+def test_unpool_is_the_adjoint_of_sum_pool(backend: str, case: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
     x, pooled, segments = case
     left = (segment_pool(x, segments, pooled.shape[2], reduce="sum", backend=backend) * pooled).sum()
     right = (x * segment_unpool(pooled, segments, backend=backend)).sum()

@@ -38,9 +38,7 @@ def stored(array: np.ndarray) -> np.ndarray:
 def save(path: Path, array: np.ndarray) -> None:
     """Write an array given in RAS order the way a scanner might: in other axes, with the matching affine."""
     x, y, z = SPACING
-    affine = np.array(
-        [[-x, 0, 0, x * (SHAPE[0] - 1)], [0, 0, y, 0], [0, -z, 0, z * (SHAPE[2] - 1)], [0, 0, 0, 1.0]]
-    )
+    affine = np.array([[-x, 0, 0, x * (SHAPE[0] - 1)], [0, 0, y, 0], [0, -z, 0, z * (SHAPE[2] - 1)], [0, 0, 0, 1.0]])
     path.parent.mkdir(parents=True, exist_ok=True)
     image = nibabel.Nifti1Image(np.ascontiguousarray(stored(array)), affine)
     image.set_qform(affine, code=1)
@@ -121,9 +119,7 @@ def make_run(folder: Path, *, cases: int = 6, folds: int = 3) -> Path:
                     if (variant_id, case_id) == ("voxresnet-r8-v1-block", "case02"):
                         prediction[prediction == 1] = 2
                     save(place / "predictions" / f"{case_id}.nii.gz", prediction)
-                    rows.append(
-                        make_row(case_id, fold, prediction, truths[case_id], segments, reduction, random)
-                    )
+                    rows.append(make_row(case_id, fold, prediction, truths[case_id], segments, reduction, random))
                 write_json(
                     place / "result.json",
                     {

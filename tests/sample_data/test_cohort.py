@@ -33,9 +33,7 @@ def three_means(values):
 
 
 def test_readme_lists_every_file_with_its_size_and_sum():
-    listed = {
-        name: (int(size), digest) for name, size, digest in SUM_LINE.findall((ROOT / "README.md").read_text())
-    }
+    listed = {name: (int(size), digest) for name, size, digest in SUM_LINE.findall((ROOT / "README.md").read_text())}
     found = {
         path.relative_to(ROOT).as_posix(): (
             path.stat().st_size,
@@ -95,9 +93,7 @@ def test_case_is_brain_like_and_neither_trivial_nor_hopeless(case):
 def test_cohort_mixes_orientations_and_has_one_oblique_case():
     affines = [load(case, "t1").affine for case in CASES]
     assert {"".join(nib.aff2axcodes(affine)) for affine in affines} == {"LAS", "RAS", "LIA", "PIR"}
-    assert [CASES[i] for i, affine in enumerate(affines) if nib.affines.obliquity(affine).max() > 0.01] == [
-        "sub-04"
-    ]
+    assert [CASES[i] for i, affine in enumerate(affines) if nib.affines.obliquity(affine).max() > 0.01] == ["sub-04"]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -107,8 +103,6 @@ def test_anatomy_is_the_right_way_up(case):
     y = np.asarray(labels.dataobj)
     widths = np.array([np.ptp(np.flatnonzero(plane)) if plane.any() else 0 for plane in (y > 0).any(1).T])
     filled = np.flatnonzero(widths)
-    assert widths[filled[2]] < widths[filled[-len(filled) // 3]], (
-        "brain stem is narrower than the hemispheres"
-    )
+    assert widths[filled[2]] < widths[filled[-len(filled) // 3]], "brain stem is narrower than the hemispheres"
     brain, ventricles = np.argwhere(y > 0).mean(0), np.argwhere(y == 1).mean(0)
     assert abs(brain[0] - ventricles[0]) * 2.5 < 6

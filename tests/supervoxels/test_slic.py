@@ -10,6 +10,8 @@ from scipy import ndimage
 from skimage.segmentation import slic as skimage_slic
 
 from voxpool.errors import UsageError
+from voxpool.kernels.connectivity_numba import connect_numba
+from voxpool.kernels.slic_numba import slic_numba
 from voxpool.supervoxels import blocks, oracle_labels, slic
 
 
@@ -107,12 +109,22 @@ def test_segments_are_as_wide_in_mm_along_every_axis():
     assert np.sqrt(variance.max() / variance.min()) < 1.15
 
 
-def test_spacing_counts_in_the_distance_and_not_only_in_the_grid():
-    image = np.random.default_rng(0).random((12, 12, 12))
-    fine = slic(image, 27, spacing=(1, 1, 1))
-    np.testing.assert_array_equal(fine, slic(image, 27, spacing=(2, 2, 2)))
-    thick = slic(image[:, :, ::3], 27, spacing=(1, 1, 3))
-    assert (thick != slic(image[:, :, ::3], 27)).any()
+def test_distance_has_spacing_step_and_compactness_as_the_formula_says():
+    rng = np.random.default_rng(0)
+    # Many exact zeros and ones: the percentiles are 0 and 1, so scaling changes nothing.
+    image = np.clip(np.rint((rng.random((2, 12, 12, 4)) * 1.2 - 0.1) * 2**16) / 2**16, 0, 1).astype(np.float32)
+    edges = np.array([0, 4, 8, 12]), np.array([0, 4, 8, 12]), np.array([0, 1, 2, 4])
+    weights = np.array([(0.3 * 1 / 4) ** 2, (0.3 * 1 / 4) ** 2, (0.3 * 3 / 4) ** 2, 1 / 2])
+    cells = slic_numba(image, np.ones((12, 12, 4), bool), edges, weights, 5)
+    expected, count = connect_numba(cells, image, 0.25 * 576 / 27, 28)
+    found = slic(image, 27, compactness=0.3, spacing=(1, 1, 3), max_num_iter=5, channel_axis=0)
+    assert count >= 26
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_only_the_ratio_of_spacings_counts():
+    image = np.random.default_rng(0).random((12, 13, 14))
+    np.testing.assert_array_equal(slic(image, 27, spacing=(2, 4, 4)), slic(image, 27, spacing=(1, 2, 2)))
 
 
 def test_depth_one_is_two_dimensional():

@@ -57,8 +57,7 @@ def atomic_path(final: str | os.PathLike[str]) -> Iterator[Path]:
             ) from error
         if error.errno in _REFUSED and _is_about(error, temporary):
             raise ResourceError(
-                f"{final.name}: cannot be written into {final.parent} ({error.strerror}); "
-                "choose another folder (E601)"
+                f"{final.name}: cannot be written into {final.parent} ({error.strerror}); choose another folder (E601)"
             ) from error
         raise
     finally:
@@ -127,9 +126,7 @@ def _plain(obj: Any) -> Any:
     if isinstance(obj, float):
         return obj if math.isfinite(obj) else None
     if isinstance(obj, Mapping):
-        return {
-            key if isinstance(key, str) else str(_plain(key)): _plain(value) for key, value in obj.items()
-        }
+        return {key if isinstance(key, str) else str(_plain(key)): _plain(value) for key, value in obj.items()}
     if isinstance(obj, list | tuple):
         return [_plain(value) for value in obj]
     if isinstance(obj, PurePath):

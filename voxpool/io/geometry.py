@@ -181,6 +181,4 @@ def check_affine(affine: np.ndarray) -> None:
         raise InputError(f"the affine reaches {reach:.3g} mm, no body is that large; correct it (E112)")
     lengths = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     if lengths.min() == 0 or abs(np.linalg.det(affine[:3, :3] / lengths)) < _FLAT:
-        raise InputError(
-            "the affine is singular, its axes span no volume; write a valid qform or sform (E112)"
-        )
+        raise InputError("the affine is singular, its axes span no volume; write a valid qform or sform (E112)")

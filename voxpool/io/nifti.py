@@ -26,9 +26,7 @@ _MOST_EXTRA = 1 << 26
 _INTEGERS = (np.uint8, np.int16, np.int32)
 
 
-def read_geometry(
-    path: str | os.PathLike[str], *, assume_affine: bool = False, prefer: str | None = None
-) -> Geometry:
+def read_geometry(path: str | os.PathLike[str], *, assume_affine: bool = False, prefer: str | None = None) -> Geometry:
     """Reads where a volume lies, from its header alone.
 
     Args:
@@ -119,9 +117,7 @@ def read_labels(
             )
     limits = np.iinfo(np.int32)
     if raw.min() < limits.min or raw.max() > limits.max:
-        raise InputError(
-            f"{info.path.name}: labels up to {raw.max():g} do not fit 32 bits; renumber them (E122)"
-        )
+        raise InputError(f"{info.path.name}: labels up to {raw.max():g} do not fit 32 bits; renumber them (E122)")
     labels = raw.astype(np.int32, order="C")
     if allowed is not None:
         _check_allowed(labels, sorted(set(allowed)), info.path.name)
@@ -151,9 +147,7 @@ def write_volume(path: str | os.PathLike[str], array: np.ndarray, like: Volume) 
         raise UsageError(f"{path.name}: unknown kind of file, wanted {' or '.join(EXTENSIONS)}")
     array = np.asarray(array)
     if array.shape != like.geometry.shape:
-        raise UsageError(
-            f"{path.name}: array has the shape {array.shape}, its grid has {like.geometry.shape}"
-        )
+        raise UsageError(f"{path.name}: array has the shape {array.shape}, its grid has {like.geometry.shape}")
     stored = array.astype(_stored_dtype(array, path.name), order="F", copy=False)
     header = _new_header(like, stored.dtype)
     block = header.binaryblock + bytes(int(header["vox_offset"]) - len(header.binaryblock))
@@ -204,8 +198,7 @@ def _read_voxels(info: NiftiInfo, volume: int | None) -> np.ndarray:
         raise InputError(f"{name}: is damaged ({error}); copy it again from its source (E104)") from None
     if len(data) < length:
         raise InputError(
-            f"{name}: ends early ({len(data)} of {length} bytes of voxels); "
-            "copy it again from its source (E104)"
+            f"{name}: ends early ({len(data)} of {length} bytes of voxels); copy it again from its source (E104)"
         )
     return np.frombuffer(data, dtype=info.dtype).reshape(info.dims[:3], order="F")
 

@@ -144,9 +144,7 @@ def _parse(path: Path, gzipped: bool) -> tuple[Any, int]:
         for length, kind in ((348, nibabel.Nifti1Header), (540, nibabel.Nifti2Header))
         for order in "<>"
     }
-    order, kind = next(
-        ((order, kind) for (mark, order), kind in kinds.items() if mark == block[:4]), ("", None)
-    )
+    order, kind = next(((order, kind) for (mark, order), kind in kinds.items() if mark == block[:4]), ("", None))
     if kind is None:
         raise InputError(f"{name}: is not NIfTI data (no header length at its start); convert it (E103)")
     length = 348 if kind is nibabel.Nifti1Header else 540
@@ -159,9 +157,7 @@ def _parse(path: Path, gzipped: bool) -> tuple[Any, int]:
     if magic in (b"ni1", b"ni2"):
         raise InputError(f"{name}: is one half of a .hdr/.img pair; convert it to a single .nii file (E103)")
     if magic not in (b"n+1", b"n+2"):
-        raise InputError(
-            f"{name}: has no NIfTI mark (Analyze 7.5?), so left and right are unknown; convert it (E103)"
-        )
+        raise InputError(f"{name}: has no NIfTI mark (Analyze 7.5?), so left and right are unknown; convert it (E103)")
     return header, length
 
 
@@ -192,13 +188,9 @@ def _dtype(header: Any, name: str) -> np.dtype:
         dtype = np.dtype("V0")
     if dtype.fields is not None or dtype.kind == "c":
         kind = "complex numbers" if dtype.kind == "c" else "colours (RGB)"
-        raise InputError(
-            f"{name}: holds {kind}, wanted one real number per voxel; convert it to grey values (E110)"
-        )
+        raise InputError(f"{name}: holds {kind}, wanted one real number per voxel; convert it to grey values (E110)")
     if dtype.itemsize == 0 or dtype.kind not in "iuf":
-        raise InputError(
-            f"{name}: unknown voxel type {code}, wanted integers or real numbers; convert it (E110)"
-        )
+        raise InputError(f"{name}: unknown voxel type {code}, wanted integers or real numbers; convert it (E110)")
     return dtype
 
 
@@ -211,9 +203,7 @@ def _offset(header: Any, start: int, name: str) -> int:
     return int(offset)
 
 
-def _check_size(
-    path: Path, gzipped: bool, dims: tuple[int, ...], dtype: np.dtype, offset: int, max_gb: float
-) -> None:
+def _check_size(path: Path, gzipped: bool, dims: tuple[int, ...], dtype: np.dtype, offset: int, max_gb: float) -> None:
     """The size rule: nothing is allocated for a header that its file cannot keep."""
     wanted = math.prod(dims) * dtype.itemsize + offset
     in_memory = math.prod(dims[:3]) * max(dtype.itemsize, 4)

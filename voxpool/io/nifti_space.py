@@ -44,9 +44,7 @@ def restore(header: Any, codes: HeaderCodes) -> None:
         header[field] = row
 
 
-def place(
-    codes: HeaderCodes, shape: Shape, assume_affine: bool, prefer: str | None
-) -> tuple[Geometry, list[str]]:
+def place(codes: HeaderCodes, shape: Shape, assume_affine: bool, prefer: str | None) -> tuple[Geometry, list[str]]:
     """Decides where a grid lies.
 
     Args:
@@ -112,9 +110,7 @@ def qform_place(codes: HeaderCodes, shape: Shape) -> Geometry:
     sizes = _sizes(codes)
     real_squared = 1.0 - (b * b + c * c + d * d)
     if not np.isfinite(codes.quaternion).all() or real_squared < -1e-5:
-        raise InputError(
-            "the qform's quaternion is longer than 1 or holds NaN; write a valid qform or sform (E112)"
-        )
+        raise InputError("the qform's quaternion is longer than 1 or holds NaN; write a valid qform or sform (E112)")
     handed = -1.0 if codes.pixdim[0] < 0 else 1.0
     affine = np.eye(4)
     affine[:3, :3] = quat2mat([math.sqrt(max(real_squared, 0.0)), b, c, d]) * (sizes * [1.0, 1.0, handed])
@@ -158,7 +154,4 @@ def _same_within_rounding(codes: HeaderCodes, sform: Geometry, qform: Geometry) 
     size = float(np.linalg.norm(sform.corners()[-1] - first))
     shift = float(np.linalg.norm(first - qform.corners()[0]))
     turn = sform.distance_mm(qform) - shift
-    return (
-        shift <= _MISMATCH_MM + rounding * np.abs(first).max()
-        and turn <= _MISMATCH_MM + size * rounding / real
-    )
+    return shift <= _MISMATCH_MM + rounding * np.abs(first).max() and turn <= _MISMATCH_MM + size * rounding / real

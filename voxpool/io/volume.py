@@ -53,6 +53,4 @@ class Volume:
 
     def __post_init__(self) -> None:
         if tuple(self.array.shape) != self.geometry.shape:
-            raise UsageError(
-                f"array has the shape {tuple(self.array.shape)}, its geometry has {self.geometry.shape}"
-            )
+            raise UsageError(f"array has the shape {tuple(self.array.shape)}, its geometry has {self.geometry.shape}")

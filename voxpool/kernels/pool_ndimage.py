@@ -29,9 +29,7 @@ def segment_max(x: Tensor, segments: Tensor, num_segments: int) -> tuple[Tensor,
         return x.new_zeros(argmax.shape), argmax
     index = np.arange(num_segments)
     for n, c, values, ids in _rows(x, segments):
-        first = ndimage.labeled_comprehension(
-            values, ids, index, _first_maximum, np.int64, -1, pass_positions=True
-        )
+        first = ndimage.labeled_comprehension(values, ids, index, _first_maximum, np.int64, -1, pass_positions=True)
         argmax[n, c] = torch.from_numpy(first)
     pooled = x.gather(2, argmax.clamp(min=0)).masked_fill(argmax < 0, 0)
     return pooled, argmax

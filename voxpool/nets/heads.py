@@ -67,9 +67,7 @@ class SupervoxelNet(nn.Module):
         self.num_classes = parts.num_classes
         self.stride = parts.stride
         self.receptive_radius = parts.receptive_radius
-        self.supervoxel_classifier = (
-            None if version == "v1" else nn.Linear(parts.feature_channels, parts.num_classes)
-        )
+        self.supervoxel_classifier = None if version == "v1" else nn.Linear(parts.feature_channels, parts.num_classes)
         if version == "v2":
             parts.head = nn.Identity()
         if version == "v3" and self.supervoxel_classifier is not None:

@@ -144,9 +144,7 @@ _segment_mean.register_autograd(_mean_backward, setup_context=_save_mean)
 _unpool.register_autograd(_unpool_backward, setup_context=_save_unpool)
 
 
-def _fold(
-    info: Any, in_dims: tuple[Any, ...], values: Tensor, segments: Tensor
-) -> tuple[Tensor, Tensor, int]:
+def _fold(info: Any, in_dims: tuple[Any, ...], values: Tensor, segments: Tensor) -> tuple[Tensor, Tensor, int]:
     """Hide the mapped axis in the channels when all calls share the segments, else in the samples.
 
     Returns:
@@ -201,9 +199,7 @@ def _check_segments(segments: Tensor, shape: torch.Size, device: torch.device) -
     if segments.shape != shape:
         raise UsageError(f"segments must have shape {tuple(shape)}, got {tuple(segments.shape)}")
     if segments.dtype not in (torch.int32, torch.int64):
-        raise UsageError(
-            f"segments must be torch.int32 or torch.int64, got {segments.dtype}; use segments.int()"
-        )
+        raise UsageError(f"segments must be torch.int32 or torch.int64, got {segments.dtype}; use segments.int()")
     if segments.device != device:
         raise UsageError(f"segments must be on {device} as the values are, got {segments.device}")
 
@@ -212,9 +208,7 @@ def _check_num_segments(num_segments: int) -> None:
     # A tensor is refused rather than converted: reading it would make the host wait for the device.
     if isinstance(num_segments, bool) or not isinstance(num_segments, (int, torch.SymInt)):
         found = type(num_segments).__name__
-        raise UsageError(
-            f"num_segments must be a Python int, got {found}; keep the number beside the segments"
-        )
+        raise UsageError(f"num_segments must be a Python int, got {found}; keep the number beside the segments")
     if num_segments < 0:
         raise UsageError(f"num_segments must be 0 or more, got {num_segments}")
 

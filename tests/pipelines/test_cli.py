@@ -1,0 +1,223 @@
+"""The command line: light to start, one sentence and an exit code for every mistake, nothing half-written."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from voxpool.data.transforms import PreprocessConfig, SupervoxelConfig
+from voxpool.inference import Segmenter
+from voxpool.io import read_volume
+from voxpool.model_package import ModelInfo, save_package
+from voxpool.nets import create_net
+
+PATTERNS = ["--image", "*_t1.nii.gz", "--labels", "*_labels.nii.gz"]
+
+
+def voxpool(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "voxpool_pipelines", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture
+def data(cohort: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(cohort, tmp_path / "data"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    net = create_net("voxresnet", reduction=8, head="v3")
+    torch.nn.init.normal_(net.supervoxel_classifier.weight)
+    info = ModelInfo(
+        net="voxresnet", net_options={"reduction": 8}, head="v3", channels=("T1",),
+        label_names={0: "BG", 1: "CSF", 2: "GM", 3: "WM"}, convention="test",
+        preprocess=PreprocessConfig(), supervoxels=SupervoxelConfig("slic", 150),
+    )  # fmt: skip
+    return save_package(net, info, tmp_path_factory.mktemp("models") / "model")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["crossval", "--help"], ["--version"], ["predict", "--help"]])
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    script = (
+        "import sys, voxpool_pipelines.cli as cli\n"
+        f"sys.argv = ['voxpool', *{arguments!r}]\n"
+        "try:\n    cli.main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "heavy = {'torch', 'monai', 'numba', 'numpy', 'scipy', 'nibabel', 'napari'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "voxpool" in done.stdout
+
+
+def test_no_command_shows_the_help() -> None:
+    done = voxpool(code=2)
+    assert "crossval" in done.stdout + done.stderr
+
+
+def _relabel(path: Path, change) -> None:
+    image = nib.load(path)
+    array = change(np.asanyarray(image.dataobj).astype(np.float32))
+    nib.save(nib.Nifti1Image(array, image.affine), path)
+
+
+def _spoil_grid(data: Path) -> None:
+    _relabel(data / "sub-1/sub-1_labels.nii.gz", lambda a: a[:-1])
+
+
+def _spoil_value(data: Path) -> None:
+    _relabel(data / "sub-1/sub-1_labels.nii.gz", lambda a: np.where(a == 3, 7, a))
+
+
+def _spoil_nan(data: Path) -> None:
+    _relabel(data / "sub-1/sub-1_t1.nii.gz", lambda a: np.where(a == a.max(), np.nan, a))
+
+
+def _spoil_4d(data: Path) -> None:
+    _relabel(data / "sub-1/sub-1_t1.nii.gz", lambda a: np.stack([a, a], -1))
+
+
+def _spoil_truncated(data: Path) -> None:
+    path = data / "sub-1/sub-1_t1.nii.gz"
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+def _spoil_class(data: Path) -> None:
+    for number in range(5):
+        _relabel(data / f"sub-{number}/sub-{number}_labels.nii.gz", lambda a: np.where(a == 1, 0, a))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (_spoil_grid, ["sub-1", "35", "36"]),
+        (_spoil_value, ["sub-1", "7"]),
+        (_spoil_nan, ["sub-1_t1.nii.gz", "NaN"]),
+        (_spoil_4d, ["sub-1_t1.nii.gz", "2 volumes"]),
+        (_spoil_truncated, ["sub-1_t1.nii.gz"]),
+        (_spoil_class, ["CSF", "fold"]),
+    ],
+)
+@pytest.mark.parametrize("command", ["check", "crossval"])
+def test_a_bad_data_set_ends_before_training(command: str, spoil, words: list[str], data: Path, tmp_path: Path) -> None:
+    spoil(data)
+    more = ["--out", tmp_path / "run", "--iterations", "1"] if command == "crossval" else []
+    names = ["--label-names", "0=BG,1=CSF,2=GM,3=WM"]
+    done = voxpool(command, data, *PATTERNS, *names, *more, code=3)
+    assert done.stderr.count("\n") == 1
+    shown = " ".join((done.stdout + done.stderr).split())
+    for word in words:
+        assert word in shown
+    assert not (tmp_path / "run/variants").exists()
+
+
+def test_missing_and_too_few_files_are_named(data: Path, tmp_path: Path) -> None:
+    assert "nowhere" in voxpool("check", tmp_path / "nowhere", *PATTERNS, code=3).stderr
+    (data / "sub-1/sub-1_labels.nii.gz").unlink()
+    assert "5 cases" in voxpool("check", data, *PATTERNS).stdout
+    few = tmp_path / "few"
+    shutil.copytree(data / "sub-0", few / "sub-0")
+    shutil.copytree(data / "sub-2", few / "sub-2")
+    stderr = voxpool("check", few, *PATTERNS, code=3).stderr
+    assert "2" in stderr
+    assert "3 folds" in stderr
+
+
+def test_a_subject_on_both_sides_is_refused(data: Path, tmp_path: Path) -> None:
+    manifest = data / "cases.csv"
+    rows = ["id,image,labels,subject"]
+    rows += [f"c{n},sub-{n}/sub-{n}_t1.nii.gz,sub-{n}/sub-{n}_labels.nii.gz,s{n // 2}" for n in range(6)]
+    manifest.write_text("\n".join(rows) + "\n")
+    folds = tmp_path / "folds.json"
+    ids = [f"c{n}" for n in range(6)]
+    folds.write_text(
+        json.dumps([{"train": [i for i in ids if i not in ids[k::3]], "val": ids[k::3]} for k in range(3)])
+    )
+    stderr = voxpool("check", manifest, "--folds-file", folds, code=3).stderr
+    assert "s0" in stderr
+    assert voxpool("check", manifest).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--iterations", "5", "--minutes", "1"], "either --iterations or --minutes"),
+        ([], "either --iterations or --minutes"),
+        (["--iterations", "5", "--heads", "v9"], "unknown head 'v9'"),
+        (["--iterations", "5", "--reductions", "x"], "--reductions takes int values"),
+        (["--iterations", "5", "--segments", "cubes"], "--segments"),
+        (["--minutes", "1", "--deterministic"], "--deterministic needs --iterations"),
+        (["--iterations", "5", "--crop", "20"], "multiple of 8"),
+        (["--iterations", "5", "--only-folds", "3"], "folds 0 to 2"),
+        (["--iterations", "5", "--device", "abacus"], "unknown device 'abacus'"),
+        (["--iterations", "5", "--nets", "unet"], "unknown network 'unet'"),
+        (["--iterations", "5", "--reductions", "3"], "reduction must divide 32, got 3"),
+    ],
+)
+def test_wrong_options_end_with_two(options: list[str], words: str, cohort: Path, tmp_path: Path) -> None:
+    stderr = voxpool("crossval", cohort, *PATTERNS, "--out", tmp_path / "run", *options, code=2).stderr
+    assert words in stderr
+
+
+def test_predict_writes_labels_on_the_inputs_grid(cohort: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    broken = tmp_path / "broken_t1.nii.gz"
+    broken.write_bytes(b"no gzip")
+    inputs = [cohort / "sub-1/sub-1_t1.nii.gz", broken, cohort / "sub-2/sub-2_t1.nii.gz"]
+    done = voxpool("predict", *inputs, "--model", model, "--out", out, code=4)
+    assert "2 of 3 segmented" in done.stdout
+    segmenter = Segmenter.load(model)
+    for name in ("sub-1_t1", "sub-2_t1"):
+        source = nib.load(cohort / name[:5] / f"{name}.nii.gz")
+        found = nib.load(out / f"{name}_labels.nii.gz")
+        assert found.shape == source.shape
+        np.testing.assert_allclose(found.affine, source.affine)
+        want = segmenter.segment(read_volume(cohort / name[:5] / f"{name}.nii.gz"))
+        np.testing.assert_array_equal(np.asarray(found.dataobj), want.labels)
+        record = json.loads((out / f"{name}.json").read_text())
+        assert record["status"] in ("ok", "warn")
+        assert record["volumes_ml"] == pytest.approx(want.volumes_ml)
+        assert str(cohort) not in json.dumps(record)
+    assert json.loads((out / "broken_t1.json").read_text())["status"] == "failed"
+    assert not (out / "broken_t1_labels.nii.gz").exists()
+
+    when = (out / "sub-1_t1_labels.nii.gz").stat().st_mtime_ns
+    done = voxpool("predict", *inputs, "--model", model, "--out", out, code=4)
+    assert "sub-1_t1: done before" in done.stdout
+    assert (out / "sub-1_t1_labels.nii.gz").stat().st_mtime_ns == when
+
+
+def test_predict_refuses_a_changed_model(cohort: Path, model: Path, tmp_path: Path) -> None:
+    changed = Path(shutil.copytree(model, tmp_path / "changed"))
+    with (changed / "model.safetensors").open("ab") as file:
+        file.write(b"x")
+    stderr = voxpool("predict", cohort / "sub-1", "--model", changed, "--out", tmp_path / "out", code=5).stderr
+    assert "does not match its checksum" in stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_evaluate_scores_any_label_maps(cohort: Path, tmp_path: Path) -> None:
+    predictions = tmp_path / "predictions"
+    predictions.mkdir()
+    for number in range(5):
+        truth = nib.load(cohort / f"sub-{number}/sub-{number}_labels.nii.gz")
+        array = np.asarray(truth.dataobj).copy()
+        array[array == 3] = 2 if number == 0 else 3
+        nib.save(nib.Nifti1Image(array, truth.affine), predictions / f"sub-{number}.nii.gz")
+    done = voxpool("evaluate", predictions, cohort, *PATTERNS, "--out", tmp_path / "scores", code=4)
+    assert "sub-5: failed" in done.stdout
+    scores = json.loads((tmp_path / "scores/scores.json").read_text())["classes"]
+    assert scores["CSF"]["dice"] == 1
+    assert scores["WM"]["dice"] == pytest.approx(0.8)
+    assert scores["WM"]["n_missed"] == 1
+    assert len((tmp_path / "scores/scores.csv").read_text().splitlines()) == 1 + 5 * 3
