@@ -109,7 +109,7 @@ def test_crops_hold_compacted_supervoxels(cases: list[TrainingCase]) -> None:
 
 def test_another_configuration_is_refused(cases: list[TrainingCase], tmp_path: Path) -> None:
     train(_net(), cases, CONFIG, folder=tmp_path)
-    with pytest.raises(ModelError, match="checkpoint.pt is of a training with other options"):
+    with pytest.raises(ModelError, match=r"checkpoint\.pt is of a training with other options"):
         train(_net(), cases, replace(CONFIG, learning_rate=1e-3), folder=tmp_path)
 
 
@@ -117,7 +117,7 @@ def test_a_damaged_checkpoint_is_named(cases: list[TrainingCase], tmp_path: Path
     train(_net(), cases, CONFIG, folder=tmp_path)
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ModelError, match="checkpoint.pt cannot be read"):
+    with pytest.raises(ModelError, match=r"checkpoint\.pt cannot be read"):
         train(_net(), cases, CONFIG, folder=tmp_path)
 
 
@@ -133,9 +133,9 @@ def test_a_checkpoint_with_code_is_not_executed(cases: list[TrainingCase], tmp_p
 
 
 def test_diverging_is_reported(cases: list[TrainingCase], tmp_path: Path) -> None:
+    net = _net()
+    nn.init.constant_(next(net.parameters()), float("nan"))
     with pytest.raises(ModelError, match="the loss became nan at iteration"):
-        net = _net()
-        nn.init.constant_(next(net.parameters()), float("nan"))
         train(net, cases, CONFIG, folder=tmp_path)
 
 
