@@ -60,13 +60,7 @@ def volume_of_layer(layer: "Image") -> Volume:
         InputError: If the layer is no single 3D volume, or holds NaN.
     """
     if layer.rgb or layer.multiscale or layer.ndim != 3:
-        kind = (
-            "a colour image"
-            if layer.rgb
-            else "multiscale"
-            if layer.multiscale
-            else f"{layer.ndim}-dimensional"
-        )
+        kind = "a colour image" if layer.rgb else "multiscale" if layer.multiscale else f"{layer.ndim}-dimensional"
         raise InputError(f"layer {layer.name} is {kind}; choose a layer that holds one 3D volume")
     shown = np.asarray(layer.data)
     if np.iscomplexobj(shown):

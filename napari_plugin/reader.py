@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import napari
-from napari_voxpool.display import layer_of_volume, show_radiological
 
+from napari_voxpool.display import layer_of_volume, show_radiological
 from voxpool.io import read_volume
 
 ENDINGS = (".nii.gz", ".nii")

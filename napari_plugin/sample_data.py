@@ -3,8 +3,8 @@
 from typing import Any
 
 import numpy as np
-from napari_voxpool.display import layer_of_volume
 
+from napari_voxpool.display import layer_of_volume
 from voxpool.data.phantom import phantom
 from voxpool.io import Geometry, Volume
 

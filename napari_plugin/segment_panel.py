@@ -6,8 +6,6 @@ from magicgui.types import FileDialogMode
 from magicgui.widgets import ComboBox, FileEdit, create_widget
 from napari.layers import Image
 from napari.qt.threading import create_worker
-from napari_voxpool.display import show_radiological
-from napari_voxpool.session import CANCELLED, DEVICES, Job, Outcome, label_colours, labels_layer, new_job
 from qtpy.QtCore import QTimer
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import (
@@ -22,6 +20,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_voxpool.display import show_radiological
+from napari_voxpool.session import CANCELLED, DEVICES, Job, Outcome, label_colours, labels_layer, new_job
 from voxpool.errors import UsageError
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari_voxpool.display import labels_as_shown, volume_of_layer
 
+from napari_voxpool.display import labels_as_shown, volume_of_layer
 from voxpool.errors import UsageError, VoxpoolError
 
 if TYPE_CHECKING:
@@ -97,9 +97,7 @@ class Job:
         report("loading", 0.0)
         segmenter = Segmenter.load(self.package, device=self.device)
         report("reading the layer", 0.0)
-        segmentation = segmenter.segment(
-            volume_of_layer(self.layer), progress=report, cancelled=lambda: self.cancelled
-        )
+        segmentation = segmenter.segment(volume_of_layer(self.layer), progress=report, cancelled=lambda: self.cancelled)
         report("done", 1.0)
         return segmentation
 
@@ -134,10 +132,7 @@ def labels_layer(job: Job, segmentation: "Segmentation") -> tuple[np.ndarray, di
             "name": list(segmentation.label_names.values()),
         },
         "metadata": dict(layer.metadata),
-        **{
-            key: getattr(layer, key)
-            for key in ("scale", "translate", "rotate", "shear", "units", "axis_labels")
-        },
+        **{key: getattr(layer, key) for key in ("scale", "translate", "rotate", "shear", "units", "axis_labels")},
         "affine": layer.affine.affine_matrix,
     }
     return labels_as_shown(segmentation.labels, layer), options

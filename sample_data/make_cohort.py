@@ -155,9 +155,7 @@ def simulate(
     return np.where(covered >= 0.5, np.maximum(np.rint(magnitude), 1), 0).astype(np.int16)
 
 
-def make_case(
-    path: Path, recipe: Recipe, rng: np.random.Generator
-) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
+def make_case(path: Path, recipe: Recipe, rng: np.random.Generator) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
     """Return the T1-like image and the labels made from the label map at `path`."""
     head = nib.as_closest_canonical(nib.load(path))
     ids = np.asarray(head.dataobj, np.int16)
@@ -168,9 +166,7 @@ def make_case(
         int(np.ceil((int(last) + 1 + MARGIN - first) / SPACING))
         for first, (_, last) in zip(start, corners, strict=True)
     ]
-    crop = tuple(
-        slice(first, first + int(np.ceil(size * SPACING))) for first, size in zip(start, coarse, strict=True)
-    )
+    crop = tuple(slice(first, first + int(np.ceil(size * SPACING))) for first, size in zip(start, coarse, strict=True))
     ids, inside = ids[crop], inside[crop]
 
     labels = tissue_fractions(ids, inside).argmax(0).astype(np.uint8)
@@ -189,9 +185,7 @@ def make_case(
 def as_file(array: NDArray[np.generic], affine: NDArray[np.float64], orientation: str) -> nib.Nifti1Image:
     """Return `array` (RAS) as a NIfTI image whose voxels lie in `orientation`, with both form codes 1."""
     ornt = ornt_transform(io_orientation(affine), axcodes2ornt(orientation))
-    image = nib.Nifti1Image(
-        nib.orientations.apply_orientation(array, ornt), affine @ inv_ornt_aff(ornt, array.shape)
-    )
+    image = nib.Nifti1Image(nib.orientations.apply_orientation(array, ornt), affine @ inv_ornt_aff(ornt, array.shape))
     image.set_sform(image.affine, 1)
     image.set_qform(image.affine, 1)
     image.header.set_xyzt_units("mm")
