@@ -66,8 +66,9 @@ def _asset(name: str) -> str:
 
 def _subtitle(summary: RunSummary) -> str:
     run = summary.run
+    data = "" if run.data.name == run.name else f"{run.data.name} · "
     return (
-        f"{run.data.name} · {plural(run.data.cases, 'case')} · {len(run.splits)}-fold cross-validation · "
+        f"{data}{plural(run.data.cases, 'case')} · {len(run.splits)}-fold cross-validation · "
         f"{plural(len(summary.variants), 'variant')} · seed {run.seed} · {run.device}"
     )
 

@@ -82,7 +82,7 @@ class Gallery:
     Attributes:
         shown: The variants whose predictions are laid over the image.
         sets: The cases.
-        unreadable: Cases whose files could not be read any more, with the reason.
+        unreadable: Cases whose files could not be read any more.
     """
 
     shown: tuple[VariantSummary, ...]
@@ -108,8 +108,9 @@ def make_gallery(summary: RunSummary) -> Gallery:
     for role, case in _choose_cases(summary.run, shown[0].result):
         try:
             sets.append(_cut(summary.run, shown, case, role))
-        except (VoxpoolError, OSError) as error:
-            unreadable.append(f"{case.case_id} ({type(error).__name__})")
+        except (VoxpoolError, OSError):
+            # Only the id: the reason may name folders, and the page is made to be passed on.
+            unreadable.append(case.case_id)
     return Gallery(shown, tuple(_within_budget(sets)), tuple(unreadable))
 
 

@@ -164,9 +164,14 @@ def _find(members: list[VariantSummary], head: str, segments: str | None) -> Var
 
 
 def _best(members: list[VariantSummary], measure: Measure) -> VariantSummary | None:
-    finished = [each for each in members if each.result.complete and measure.value(each).n]
+    # While some lack cases, no mean is the best: they are not over the same cases.
+    comparable = [each for each in members if measure.value(each).n] if _all_finished(members) else []
     sign = 1 if measure.higher_is_better else -1
-    return max(finished, key=lambda each: sign * measure.value(each).mean, default=None)
+    return max(comparable, key=lambda each: sign * measure.value(each).mean, default=None)
+
+
+def _all_finished(members: list[VariantSummary]) -> bool:
+    return all(each.result.complete for each in members)
 
 
 def unreachable(summary: RunSummary) -> list[tuple[Variant, float, float]]:

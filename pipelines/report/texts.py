@@ -84,8 +84,9 @@ def findings(summary: RunSummary) -> list[str]:
     best = summary.best()
     said = []
     if best is not None:
+        so_far = "" if summary.run.complete else " so far"
         said.append(
-            f"Best foreground Dice: {title(best.variant)} with {spread(best.dice_foreground)} % "
+            f"Best foreground Dice{so_far}: {title(best.variant)} with {spread(best.dice_foreground)} % "
             f"(median {percent(best.dice_foreground.median)} %) over {plural(len(best.result.cases), 'case')}"
             f"{_gain(best)}."
         )
@@ -135,11 +136,17 @@ def _heads_against(summary: RunSummary, reference: str) -> list[str]:
         return []
     better = [each for each, test in comparisons if significant(test) and test.median > 0]
     worse = [each for each, test in comparisons if significant(test) and test.median < 0]
+    those = plural(len(comparisons), "variant")
+    if not better and not worse:
+        return [f"Against the {reference}, none of {those} with supervoxels differs at Holm p < {SIGNIFICANT}."]
     return [
-        f"Against the {reference}, {len(better)} of {plural(len(comparisons), 'variant')} with supervoxels "
-        f"{'is' if len(better) == 1 else 'are'} better at Holm p < {SIGNIFICANT}{_named(better)} and "
-        f"{len(worse)} worse{_named(worse)}."
+        f"Against the {reference}, of {those} with supervoxels {len(better)} {_be(better)} better at "
+        f"Holm p < {SIGNIFICANT}{_named(better)} and {len(worse)} {_be(worse)} worse{_named(worse)}."
     ]
+
+
+def _be(variants: list[VariantSummary]) -> str:
+    return "is" if len(variants) == 1 else "are"
 
 
 def _named(variants: list[VariantSummary]) -> str:
