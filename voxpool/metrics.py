@@ -144,8 +144,7 @@ def _surface_distances(prediction: np.ndarray, target: np.ndarray, spacing: tupl
     from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
 
     box = _bounding_box(prediction | target)
-    # One voxel of background all round, also where the box touches the image's edge, as a class ends there.
-    found, wanted = (np.pad(mask[box], 1)[None, None] for mask in (prediction, target))
+    found, wanted = (mask[box][None, None] for mask in (prediction, target))
     with warnings.catch_warnings():
         # MONAI warns about an argument that it passes to itself.
         warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)

@@ -131,7 +131,7 @@ def make_run(folder: Path, *, cases: int = 6, folds: int = 3) -> Path:
                             "segments": segments,
                         },
                         "fold": fold,
-                        "parameters": 14340 if reduction == 8 else 57012,
+                        "parameters": 9876 if reduction == 8 else 57012,
                         "iterations": 600,
                         "train_seconds": 60.5,
                         "compactness": 0.1 if segments == "slic" else None,

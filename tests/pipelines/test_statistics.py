@@ -44,13 +44,21 @@ def test_a_published_example() -> None:
     assert math.isnan(test.p_holm)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(8))
 def test_p_equals_the_list_of_all_sign_patterns(seed: int) -> None:
     random = np.random.default_rng(seed)
     # Steps of 0.25 are exact in binary, and give ties and zeros.
     first, second = random.integers(0, 6, size=(2, 9)) / 4
     test = paired_test(first, second)
     assert test.p == pytest.approx(exact_p(first - second), rel=1e-9)
+
+
+def test_zeros_keep_their_ranks() -> None:
+    # Ranks 3, 4, -5, 6, 7 of 25: the rank sums at most as small as 5 are {}, 3, 4 and 5, so p = 2 * 4 / 2^5.
+    # Without the two zeros the ranks would be 1, 2, -3, 4, 5 and p = 2 * 5 / 2^5.
+    test = paired_test([0, 0, 1, 2, -3, 4, 5], [0] * 7)
+    assert test.p == pytest.approx(0.25)
+    assert test.rank_biserial == pytest.approx((20 - 5) / 25)
 
 
 def test_direction_and_symmetry() -> None:
