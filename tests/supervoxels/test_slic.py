@@ -154,6 +154,14 @@ def test_a_few_extreme_voxels_do_not_change_the_compactness():
     assert accuracy(slic(spiked, 300), labels) > accuracy(slic(image, 300), labels) - 0.005
 
 
+def test_values_far_beyond_the_percentiles_are_clipped_but_keep_some_contrast():
+    image = np.clip(np.random.default_rng(0).random((12, 12, 12)) * 1.2 - 0.1, 0, 1)  # percentiles 0 and 1
+    image[2:4, 2:4, 2:4], image[8:10, 8:10, 8] = 2, -1
+    expected = slic(image, 30)
+    np.testing.assert_array_equal(slic(np.where(image == 2, 70, np.where(image == -1, -5, image)), 30), expected)
+    assert (slic(np.clip(image, 0, 1), 30) != expected).any()
+
+
 def test_voxels_outside_the_mask_are_not_read():
     image, _ = make_phantom((24, 24, 24))
     mask = make_ball(image.shape)
