@@ -34,7 +34,7 @@ lint: $(VENV)/.installed-dev ## style, types and the import rules
 
 docs: $(VENV)/.installed-dev ## build the documentation into site/, warnings are errors
 	@echo "== mkdocs"
-	@$(BIN)/mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 pytest: $(VENV)/.installed-dev system ## the tests alone; PYTEST_ARGS="tests/io -k affine" chooses some
 	@echo "== pytest"

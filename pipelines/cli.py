@@ -1,6 +1,7 @@
 """The `voxpool` command: options in, exit codes out. What is heavy is imported when a command runs."""
 
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -188,6 +189,7 @@ def predict(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="NIfTI files, or folders of them.")],
     model: Annotated[Path, typer.Option("--model", help="Model package: a folder with model.safetensors.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the label maps.")],
+    image: Annotated[str, typer.Option(help="Pattern of the files to take from folders.")] = "*.nii*",
     device: Device = "auto",
     tile: Annotated[int | None, typer.Option(min=8, help="Side of the tiles in voxels; by default by memory.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Segment again what is there already.")] = False,
@@ -195,9 +197,11 @@ def predict(
     """Segment volumes: a label map on each input's grid and a JSON file with the volumes in mL."""
     from rich.console import Console
 
+    from voxpool_pipelines.predict import list_inputs
     from voxpool_pipelines.predict import predict as run_predict
 
-    failed = run_predict(inputs, model=model, out=out, device=device, tile=tile, overwrite=overwrite, console=Console())
+    files = list_inputs(inputs, image)
+    failed = run_predict(files, model=model, out=out, device=device, tile=tile, overwrite=overwrite, console=Console())
     if failed:
         raise typer.Exit(SOME_FAILED)
 
@@ -249,6 +253,31 @@ def _grouped(group_by: str) -> bool:
     return group_by == "subject"
 
 
+# options that take several values, and what their values look like
+_LISTS = {
+    "--reductions": r"\d+",
+    "--only-folds": r"\d+",
+    "--heads": r"base|v\d+",
+    "--segments": r"block|slic",
+    "--nets": r"[a-z][a-z0-9_]*",
+    "--spacing": r"[\d.]+",
+}
+
+
+def join_lists(arguments: list[str]) -> list[str]:
+    """Arguments with the values of a list option in one: `--reductions 8 4` as `--reductions "8 4"`."""
+    joined: list[str] = []
+    pattern: str | None = None
+    for argument in arguments:
+        if pattern and joined[-1] not in _LISTS and re.fullmatch(pattern, argument):
+            joined[-1] += f" {argument}"
+            continue
+        if not (joined and joined[-1] in _LISTS):
+            pattern = _LISTS.get(argument)
+        joined.append(argument)
+    return joined
+
+
 def _interrupt(number: int, _frame: object) -> NoReturn:
     interrupted = Cancelled("interrupted; the same command goes on where it stopped")
     interrupted.exit_code = 128 + number
@@ -262,7 +291,7 @@ def main() -> NoReturn:
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        app()
+        app(join_lists(sys.argv[1:]))
     except VoxpoolError as error:
         typer.echo(f"voxpool: {error}", err=True)
         sys.exit(error.exit_code)

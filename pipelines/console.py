@@ -46,7 +46,7 @@ def task(console: Console, name: str) -> Iterator[Update]:
         def line(fraction: float, text: str) -> None:
             if time.perf_counter() - last[0] >= LINE_SECONDS:
                 last[0] = time.perf_counter()
-                console.print(f"{name}: {100 * fraction:.0f} % {text}", highlight=False)
+                console.print(f"{name}: {100 * fraction:.0f} % {text}", highlight=False, soft_wrap=True)
 
         yield line
-    console.print(f"{name}: done in {clock(time.perf_counter() - start)}", highlight=False)
+    console.print(f"{name}: done in {clock(time.perf_counter() - start)}", highlight=False, soft_wrap=True)

@@ -85,6 +85,8 @@ def crossval(
     """
     chosen = select_device(device)
     torch.use_deterministic_algorithms(config.deterministic)
+    for spec in net_specs(config):
+        _new_net(config, dataset, spec)  # a wrong name or option ends here, before anything is written
     with locked(out):
         start_run(out, dataset, config, device=str(chosen))
         preprocess = PreprocessConfig(spacing=working_spacing(dataset, config.spacing))
@@ -138,7 +140,7 @@ def _iterations(run: _Run, spec: NetSpec, cases: Sequence[TrainingCase]) -> int:
     path = run.folder / "plan.json"
     plan: dict[str, int] = read_json(path) if path.exists() else {}
     if spec.id not in plan:
-        net = _new_net(run, spec)
+        net = _new_net(run.config, run.dataset, spec)
         folder = run.folder / "calibration"
         seconds = []
         for steps in (CALIBRATION_STEPS // 2, CALIBRATION_STEPS):  # the first warms up
@@ -208,16 +210,15 @@ def _train_config(run: _Run, head: str, iterations: int) -> TrainConfig:
     )
 
 
-def _new_net(run: _Run, spec: NetSpec) -> nn.Module:
-    torch.manual_seed(run.config.seed)
-    channels = len(run.dataset.cases[0].images)
-    return create_net(spec.net, channels, len(run.dataset.label_names), **spec.options)
+def _new_net(config: CrossvalConfig, dataset: Dataset, spec: NetSpec) -> nn.Module:
+    torch.manual_seed(config.seed)
+    return create_net(spec.net, len(dataset.cases[0].images), len(dataset.label_names), **spec.options)
 
 
 def _initial_net(run: _Run, variant: Variant, fold: int) -> nn.Module:
     """New weights for a base network; for all else the fold's trained base."""
     if variant.head == BASE:
-        return _new_net(run, variant.spec)
+        return _new_net(run.config, run.dataset, variant.spec)
     base, _ = load_package(fold_folder(run.folder, Variant(variant.spec, BASE), fold) / "model")
     if variant.head == CONTROL:
         return base
@@ -330,7 +331,7 @@ def _evaluate(
         },
     )
     foreground = np.nanmean([score["dice"] for row in rows for score in row["classes"].values()])
-    run.console.print(f"fold {fold} {variant.id}: foreground Dice {foreground:.3f}", highlight=False)
+    run.console.print(f"fold {fold} {variant.id}: foreground Dice {foreground:.3f}", highlight=False, soft_wrap=True)
 
 
 def _score(case: Case, fold: int, segmenter: Segmenter, predictions: Path) -> dict[str, Any]:

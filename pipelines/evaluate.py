@@ -46,7 +46,7 @@ def evaluate(predictions: Path, dataset: Dataset, *, out: Path, console: Console
                 raise
             except VoxpoolError as error:
                 failed += 1
-                console.print(f"{case.id}: failed: {error}", highlight=False, markup=False)
+                console.print(f"{case.id}: failed: {error}", highlight=False, markup=False, soft_wrap=True)
             update((number + 1) / len(dataset.cases), case.id)
     names = [name for label, name in sorted(dataset.label_names.items()) if label]
     means = {name: _means([row for row in rows if row["class"] == name]) for name in names}
@@ -55,7 +55,9 @@ def evaluate(predictions: Path, dataset: Dataset, *, out: Path, console: Console
     write_text(out / "scores.csv", "\n".join(lines) + "\n")
     write_json(out / "scores.json", {"convention": dataset.convention, "failed": failed, "classes": means})
     for name, mean in means.items():
-        console.print(f"{name}: Dice {mean['dice']:.4f}, HD95 {mean['hd95_mm']:.2f} mm", highlight=False)
+        console.print(
+            f"{name}: Dice {mean['dice']:.4f}, HD95 {mean['hd95_mm']:.2f} mm", highlight=False, soft_wrap=True
+        )
     return failed
 
 

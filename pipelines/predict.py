@@ -28,10 +28,10 @@ def predict(
     overwrite: bool,
     console: Console,
 ) -> int:
-    """Segment files and folders; one bad file never stops the rest.
+    """Segment files; one bad file never stops the rest.
 
     Args:
-        inputs: NIfTI files, or folders whose NIfTI files are taken.
+        inputs: NIfTI files, see `list_inputs`.
         model: Model package.
         out: Gets `<name>_labels.nii.gz` and `<name>.json` per input.
         device: "auto", "cpu", "cuda", ...
@@ -44,10 +44,9 @@ def predict(
 
     Raises:
         UsageError: If two inputs would get the same name.
-        InputError: If no input is found.
         ModelError: If the package is refused.
     """
-    named = _named(list_inputs(inputs))
+    named = _named(inputs)
     segmenter = Segmenter.load(model, device=device)
     model_hash = _sha256(model / "model.safetensors")
     out.mkdir(parents=True, exist_ok=True)
@@ -57,7 +56,7 @@ def predict(
         try:
             record["input_sha256"] = _sha256(path)
             if not overwrite and _is_done(out, name, record):
-                console.print(f"{name}: done before", highlight=False)
+                console.print(f"{name}: done before", highlight=False, soft_wrap=True)
                 continue
             with task(console, name) as update:
                 found = _segment(segmenter, path, out / f"{name}{OUTPUT}", tile, lambda s, f: update(f, s))
@@ -66,14 +65,14 @@ def predict(
             raise
         except (VoxpoolError, OSError) as error:
             failed += 1
-            console.print(f"{name}: failed: {error}", highlight=False, markup=False)
+            console.print(f"{name}: failed: {error}", highlight=False, markup=False, soft_wrap=True)
             write_json(out / f"{name}.json", {**record, "status": "failed", "error": str(error)})
-    console.print(f"{len(named) - failed} of {len(named)} segmented", highlight=False)
+    console.print(f"{len(named) - failed} of {len(named)} segmented", highlight=False, soft_wrap=True)
     return failed
 
 
-def list_inputs(inputs: Sequence[Path]) -> list[Path]:
-    """The NIfTI files that inputs name, folders expanded.
+def list_inputs(inputs: Sequence[Path], pattern: str) -> list[Path]:
+    """The NIfTI files that inputs name: files as they are, folders by a pattern, at any depth.
 
     Raises:
         InputError: If a folder holds none.
@@ -83,9 +82,9 @@ def list_inputs(inputs: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             files.append(path)
             continue
-        inside = sorted(file for file in path.rglob("*") if file.name.endswith(SUFFIXES))
+        inside = sorted(file for file in path.rglob(pattern) if file.name.endswith(SUFFIXES))
         if not inside:
-            raise InputError(f"{path} holds no {' or '.join(SUFFIXES)} file; name the files or another folder")
+            raise InputError(f"{path} holds no NIfTI file that fits {pattern}; name the files, or give --image")
         files += inside
     return files
 
@@ -114,7 +113,7 @@ def _outcome(found: Segmentation) -> dict[str, Any]:
     return {
         "status": "warn" if empty else "ok",
         "warnings": [f"no voxel of {name} was found" for name in empty],
-        "volumes_ml": found.volumes_ml,
+        "volumes_ml": {name: round(volume, 3) for name, volume in found.volumes_ml.items()},
         "label_names": {str(label): name for label, name in found.label_names.items()},
         "num_segments": found.num_segments,
         "seconds": round(found.seconds, 3),

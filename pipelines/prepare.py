@@ -60,7 +60,12 @@ def open_dataset(
     cases = tuple(case for case in dataset.cases if case.labels is not None)
     if not cases:
         raise InputError(f"{dataset.name} has no case with labels; name their files with --labels")
-    console.print(f"{dataset.name}: {len(cases)} cases; labels {dataset.convention}", highlight=False, markup=False)
+    console.print(
+        f"{dataset.name}: {len(cases)} cases; labels {dataset.convention}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
     return replace(dataset, cases=cases)
 
 
@@ -111,7 +116,7 @@ def require_sound(dataset: Dataset, folds: Sequence[Fold] | None, console: Conso
     with_progress = check_dataset(dataset, folds=folds)
     errors = [finding for finding in with_progress if finding.level == "error"]
     for line in render_findings([finding for finding in with_progress if finding.level != "info"]):
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     if errors:
         raise InputError(
             f"{dataset.name} has {len(errors)} error(s), the first: {errors[0].message};"

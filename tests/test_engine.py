@@ -146,6 +146,21 @@ def test_wrong_arguments_are_named(cases: list[TrainingCase], tmp_path: Path) ->
         train(_net(), cases, replace(CONFIG, crop=(15, 16, 16)), folder=tmp_path)
 
 
+@pytest.mark.parametrize("side", [16, 32])
+def test_small_crops_train_in_float32_and_large_enough_ones_in_bf16(
+    cases: list[TrainingCase], tmp_path: Path, side: int
+) -> None:
+    torch.manual_seed(0)
+    net = create_net("segresnet")
+    config = replace(CONFIG, iterations=2, crop=(side,) * 3, batch_size=1, amp="bf16")
+    if side == 16:
+        with pytest.raises(UsageError, match=r"is 2 at the network's coarsest scale.*take at least 32, or amp off"):
+            train(net, cases, config, folder=tmp_path)
+        config = replace(config, amp="off")
+    train(net, cases, config, folder=tmp_path)
+    assert all(torch.isfinite(value).all() for value in net.state_dict().values())
+
+
 def test_v1_trains_through_the_pooling(cases: list[TrainingCase], tmp_path: Path) -> None:
     net = _net("v1")
     assert isinstance(net, SupervoxelNet)

@@ -24,6 +24,8 @@ from voxpool.ops import compact_segments
 
 Amp = Literal["auto", "bf16", "off"]
 LOG_EVERY = 10
+# oneDNN's bfloat16 weight gradients of a 3x3x3 convolution over 2x2x2 voxels are NaN (torch 2.13)
+BF16_COARSEST = 4
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,12 @@ def train(
     if any(size % stride for size in config.crop):
         raise UsageError(f"the crop must be a multiple of {stride} voxels per axis, got {config.crop}")
     device = torch.device(device)
+    bf16 = use_bf16(config.amp, device)
+    if bf16 and min(config.crop) < BF16_COARSEST * stride:
+        raise UsageError(
+            f"a crop of {min(config.crop)} voxels is {min(config.crop) // stride} at the network's coarsest scale,"
+            f" where bfloat16 gradients can become NaN; take at least {BF16_COARSEST * stride}, or amp off"
+        )
     to_device(net, device).train()
     optimizer = _optimizer(net, config)
     state = _resume(folder / "checkpoint.pt", net, optimizer, config)
@@ -178,7 +186,6 @@ def train(
     running = _RunningMean(state["loss"], state["dice"])
     session_start, first = time.perf_counter(), done
     saved = session_start
-    bf16 = use_bf16(config.amp, device)
 
     def save() -> None:
         elapsed = seconds + time.perf_counter() - session_start

@@ -124,7 +124,7 @@ def test_segresnet_and_minutes(cohort: Path, tmp_path: Path) -> None:
     command = [
         sys.executable, "-m", "voxpool_pipelines", "crossval", str(cohort), "--out", str(out), *options,
         "--minutes", "0.02", "--nets", "segresnet", "--heads", "base v3", "--segments", "slic", "--no-control",
-        "--target-oracle", "0.7", "--only-folds", "1",
+        "--target-oracle", "0.7", "--only-folds", "1", "--crop", "32",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
