@@ -5,7 +5,7 @@ import re
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn, Optional
+from typing import Annotated, NoReturn, Optional, TypeVar
 
 import typer
 
@@ -13,6 +13,8 @@ import voxpool
 from voxpool.errors import Cancelled, UsageError, VoxpoolError
 
 SOME_FAILED = 4
+
+Word = TypeVar("Word", str, int, float)
 
 app = typer.Typer(
     name="voxpool",
@@ -148,15 +150,11 @@ def crossval(
     )
     if not skip_check:
         require_sound(dataset, splits, console)
-    _run_and_report(dataset, splits, config, out, device, console)
-
-
-def _run_and_report(dataset, splits, config, out, device, console) -> None:  # type: ignore[no-untyped-def]
+    # torch and MONAI are loaded only now: what is wrong with the data shows at once
     from voxpool_pipelines.crossval import crossval as run_crossval
-
-    run_crossval(dataset, splits, config, out=out, device=device, console=console)
     from voxpool_pipelines.report import write_report
 
+    run_crossval(dataset, splits, config, out=out, device=device, console=console)
     paths = write_report(out)
     console.print(f"report: {paths.html}", highlight=False, markup=False, soft_wrap=True)
 
@@ -240,7 +238,7 @@ def demo(
     run_demo(data, out, Console())
 
 
-def _words(text: str, kind: type, option: str) -> tuple:  # type: ignore[type-arg]
+def _words(text: str, kind: type[Word], option: str) -> tuple[Word, ...]:
     try:
         return tuple(kind(word) for word in text.replace(",", " ").split())
     except ValueError as error:
