@@ -20,7 +20,7 @@ from torch import nn
 
 from voxpool.data import Case, Dataset, Fold
 from voxpool.data.cache import TrainingCase, cache_case, with_segments
-from voxpool.data.transforms import PreprocessConfig, SupervoxelConfig
+from voxpool.data.transforms import Method, PreprocessConfig, SupervoxelConfig
 from voxpool.engine import Progress, TrainConfig, TrainResult, train
 from voxpool.inference import Segmenter, select_device
 from voxpool.io import read_labels, read_volume, write_json, write_volume
@@ -158,11 +158,11 @@ def _iterations(run: _Run, spec: NetSpec, cases: Sequence[TrainingCase]) -> int:
     return plan[spec.id]
 
 
-def _supervoxel_config(run: _Run, method: str, fold: int, cases: Sequence[TrainingCase]) -> SupervoxelConfig:
+def _supervoxel_config(run: _Run, method: Method, fold: int, cases: Sequence[TrainingCase]) -> SupervoxelConfig:
     """Number and compactness: as asked, or the fewest supervoxels that reach the oracle on the training cases."""
     config = run.config
     if config.n_segments is not None:
-        return SupervoxelConfig(method, config.n_segments, config.compactness)  # type: ignore[arg-type]
+        return SupervoxelConfig(method, config.n_segments, config.compactness)
     path = run.folder / "supervoxels" / f"fold{fold}-{method}.json"
     if not path.exists():
         some = cases[:ORACLE_CASES]
@@ -174,7 +174,7 @@ def _supervoxel_config(run: _Run, method: str, fold: int, cases: Sequence[Traini
                 num_classes=len(run.dataset.label_names),
                 masks=[np.asarray(case.mask) for case in some],
                 spacings=[case.spacing for case in some],
-                method=method,  # type: ignore[arg-type]
+                method=method,
                 compactness=config.compactness,
             )
         path.parent.mkdir(exist_ok=True)
@@ -191,7 +191,7 @@ def _supervoxel_config(run: _Run, method: str, fold: int, cases: Sequence[Traini
             },
         )
     found = read_json(path)
-    return SupervoxelConfig(method, found["n_segments"], found["compactness"])  # type: ignore[arg-type]
+    return SupervoxelConfig(method, found["n_segments"], found["compactness"])
 
 
 def _train_config(run: _Run, head: str, iterations: int) -> TrainConfig:
@@ -223,7 +223,7 @@ def _initial_net(run: _Run, variant: Variant, fold: int) -> nn.Module:
     if variant.head == CONTROL:
         return base
     torch.manual_seed(run.config.seed)
-    return SupervoxelNet(base, variant.head)  # type: ignore[arg-type]
+    return SupervoxelNet(base, variant.head)
 
 
 def _train_variant(

@@ -25,9 +25,7 @@ def oracle_labels(segments: Any, labels: Any, num_classes: int) -> Any:
         UsageError: Shapes differ, or a value is outside its range.
     """
     ids, classes = _checked(segments, labels, num_classes)
-    counts = _count(ids, classes, num_classes)
-    majority = counts.argmax(axis=1)
-    majority[0] = 0
+    majority = _majority(_count(ids, classes, num_classes))
     return like(majority[ids + 1].astype(classes.dtype), labels)
 
 
@@ -47,13 +45,19 @@ def oracle_dice(segments: Any, labels: Any, num_classes: int) -> np.ndarray:
     """
     ids, classes = _checked(segments, labels, num_classes)
     counts = _count(ids, classes, num_classes)
-    majority = counts.argmax(axis=1)
-    majority[0] = 0
+    majority = _majority(counts)
     rows = np.arange(len(counts))
     hits = np.bincount(majority, weights=counts[rows, majority], minlength=num_classes)
     predicted = np.bincount(majority, weights=counts.sum(axis=1), minlength=num_classes)
     total = predicted + counts.sum(axis=0)
     return np.divide(2 * hits, total, out=np.full(num_classes, np.nan), where=total > 0)
+
+
+def _majority(counts: np.ndarray) -> np.ndarray:
+    """Most frequent class of each row, the lowest of equals; background for row 0, the voxels without segment."""
+    majority = counts.argmax(axis=1)
+    majority[0] = 0
+    return majority
 
 
 def _checked(segments: Any, labels: Any, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
