@@ -12,8 +12,9 @@ from torch import nn
 from voxpool.data.cache import TrainingCase, cache_case, with_segments
 from voxpool.data.layouts import find_dataset
 from voxpool.data.transforms import PreprocessConfig, SupervoxelConfig, augmentation
-from voxpool.engine import Progress, TrainConfig, draw_batch, train, use_bf16
+from voxpool.engine import Progress, TrainConfig, draw_batch, step_loss, train, use_bf16
 from voxpool.errors import Cancelled, ModelError, UsageError
+from voxpool.losses import dice_cross_entropy, foreground_dice
 from voxpool.nets import SupervoxelNet, create_net
 
 CONFIG = TrainConfig(iterations=12, crop=(16, 16, 16), batch_size=2, seed=3)
@@ -169,6 +170,37 @@ def test_v1_trains_through_the_pooling(cases: list[TrainingCase], tmp_path: Path
     changed = [name for name, value in _weights(net).items() if not torch.equal(value, before[name])]
     assert any(name.startswith("base.head") for name in changed)
     assert any(name.startswith("base.stem") for name in changed)
+
+
+@pytest.mark.parametrize("head", ["v1", "v2", "v3"])
+def test_a_step_has_the_loss_and_gradient_of_the_voxels(cases: list[TrainingCase], head: str) -> None:
+    net = _net(head).double()
+    if head == "v3":
+        nn.init.normal_(net.supervoxel_classifier.weight)
+    augment = augmentation(CONFIG.crop, segments=True)
+    batch, count = draw_batch(cases, augment, CONFIG, 0, torch.device("cpu"), torch.channels_last_3d)
+    batch["image"] = batch["image"].double()
+    assert (batch["segments"] < 0).any()
+    scores = net(batch["image"], batch["segments"], count)
+    wanted = dice_cross_entropy(scores, batch["labels"])
+    loss, dice = step_loss(net, batch, count, score=True)
+    torch.testing.assert_close(loss, wanted, rtol=1e-10, atol=0)
+    assert dice == foreground_dice(scores.detach(), batch["labels"])
+    parameters = list(net.parameters())
+    for one, other in zip(torch.autograd.grad(loss, parameters), torch.autograd.grad(wanted, parameters), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-10)
+    assert step_loss(net, batch, count)[1] is None
+
+
+def test_scales_count_only_where_a_network_has_them(cases: list[TrainingCase]) -> None:
+    net = _net()
+    augment = augmentation(CONFIG.crop, segments=False)
+    batch, _ = draw_batch(cases, augment, CONFIG, 0, torch.device("cpu"), torch.channels_last_3d)
+    scales = net.head.per_scale(net.features(batch["image"]))
+    alone = sum(nn.functional.cross_entropy(scale, batch["labels"]) for scale in scales)
+    plain, _ = step_loss(net, batch, None)
+    weighted, _ = step_loss(net, batch, None, auxiliary=0.5)
+    torch.testing.assert_close(weighted, plain + 0.5 * alone)
 
 
 def test_bf16_is_a_choice() -> None:

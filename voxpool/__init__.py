@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Geometry": "voxpool.io",
     "Segmenter": "voxpool.inference",
+    "Supervoxels": "voxpool.ops",
     "Volume": "voxpool.io",
     "blocks": "voxpool.supervoxels",
     "create_net": "voxpool.nets",

@@ -17,10 +17,10 @@ from voxpool.data.cache import TrainingCase
 from voxpool.data.transforms import augmentation
 from voxpool.errors import Cancelled, ModelError, UsageError
 from voxpool.io import atomic_path, write_text
-from voxpool.losses import dice_cross_entropy, foreground_dice
+from voxpool.losses import dice_cross_entropy, foreground_dice, segment_dice_cross_entropy, segment_foreground_dice
 from voxpool.nets import SupervoxelNet
 from voxpool.nets.heads import BaseNet
-from voxpool.ops import compact_segments
+from voxpool.ops import Supervoxels, compact_segments, segment_histogram
 
 Amp = Literal["auto", "bf16", "off"]
 LOG_EVERY = 10
@@ -121,13 +121,6 @@ def to_device(net: nn.Module, device: torch.device) -> nn.Module:
     return net.to(device=device, memory_format=memory_format(net))  # type: ignore[call-overload]
 
 
-def forward(net: nn.Module, batch: dict[str, Tensor], num_segments: int | None) -> Tensor:
-    """Class scores of a batch, by the network's own kind."""
-    if isinstance(net, SupervoxelNet):
-        return net(batch["image"], batch["segments"], num_segments or 0)
-    return net(batch["image"])
-
-
 def train(
     net: nn.Module,
     cases: Sequence[TrainingCase],
@@ -202,9 +195,9 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             batch, num_segments = draw_batch(cases, augment, config, done, device, memory_format(net))
-            loss, dice = _step(
-                net, optimizer, batch, num_segments, config, done, bf16=bf16, score=done % LOG_EVERY == 0
-            )
+            auxiliary = config.auxiliary_weight * (1 - done / config.iterations)
+            score = done % LOG_EVERY == 0
+            loss, dice = _step(net, optimizer, batch, num_segments, auxiliary=auxiliary, bf16=bf16, score=score)
             done += 1
             running.add(loss, dice)
             if not math.isfinite(loss):
@@ -259,32 +252,61 @@ def draw_batch(
 
 
 def _step(
-    net: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batch: dict[str, Tensor],
-    num_segments: int | None,
-    config: TrainConfig,
-    done: int,
-    *,
-    bf16: bool,
-    score: bool,
+    net: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], num_segments: int | None, **options: Any
 ) -> tuple[float, float | None]:
     optimizer.zero_grad(set_to_none=True)
-    auxiliary = config.auxiliary_weight * (1 - done / config.iterations)
-    per_scale = getattr(getattr(net, "head", None), "per_scale", None)
-    with torch.autocast(batch["image"].device.type, torch.bfloat16, enabled=bf16):
-        if auxiliary and per_scale is not None:
-            scales = per_scale(cast(BaseNet, net).features(batch["image"]))
-            scores = sum(scales[1:], scales[0])
-        else:
-            scales = ()
-            scores = forward(net, batch, num_segments)
-    loss = dice_cross_entropy(scores, batch["labels"])
-    for scale in scales:
-        loss = loss + auxiliary * nn.functional.cross_entropy(scale.float(), batch["labels"])
+    loss, dice = step_loss(net, batch, num_segments, **options)
     loss.backward()
     optimizer.step()
-    return float(loss.detach()), foreground_dice(scores.detach(), batch["labels"]) if score else None
+    return float(loss.detach()), dice
+
+
+def step_loss(
+    net: nn.Module,
+    batch: dict[str, Tensor],
+    num_segments: int | None,
+    *,
+    auxiliary: float = 0.0,
+    bf16: bool = False,
+    score: bool = False,
+) -> tuple[Tensor, float | None]:
+    """Run the network on a batch and judge its scores.
+
+    V1 and V2 give all voxels of a supervoxel the same scores, so they are judged supervoxel by supervoxel: that is
+    the loss of the voxels without painting them.
+
+    Args:
+        net: Network.
+        batch: What `draw_batch` gives.
+        num_segments: Number of supervoxels, for a `SupervoxelNet`.
+        auxiliary: Weight of the loss of each scale alone, for networks that have one per scale.
+        bf16: Whether the network computes in bfloat16.
+        score: Whether the Dice is wanted.
+
+    Returns:
+        The loss, a scalar; the crops' foreground Dice or None.
+    """
+    image, target = batch["image"], batch["labels"]
+    scales: tuple[Tensor, ...] = ()
+    with torch.autocast(image.device.type, torch.bfloat16, enabled=bf16):
+        if isinstance(net, SupervoxelNet):
+            supervoxels = Supervoxels.of(batch["segments"], num_segments or 0)
+            hard = net.version != "v3"
+            scores = net.segment_scores(image, supervoxels) if hard else net(image, supervoxels)
+        else:
+            hard = False
+            per_scale = getattr(getattr(net, "head", None), "per_scale", None)
+            if auxiliary and per_scale is not None:
+                scales = per_scale(cast(BaseNet, net).features(image))
+            scores = sum(scales[1:], scales[0]) if scales else net(image)
+    if hard:
+        counts = segment_histogram(target, supervoxels.segments, supervoxels.num_segments, scores.shape[1])
+        dice = segment_foreground_dice(scores.detach(), counts) if score else None
+        return segment_dice_cross_entropy(scores, counts), dice
+    loss = dice_cross_entropy(scores, target)
+    for scale in scales:
+        loss = loss + auxiliary * nn.functional.cross_entropy(scale.float(), target)
+    return loss, foreground_dice(scores.detach(), target) if score else None
 
 
 def _optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from voxpool.errors import UsageError
 from voxpool.nets import NETS, VERSIONS, SupervoxelNet, VoxResNet, create_net
+from voxpool.ops import Supervoxels
 
 K = 7
 
@@ -116,3 +118,30 @@ def test_whole_network_compiles_without_a_break(version: str) -> None:
     torch.testing.assert_close(compiled(x, segments, K), net(x, segments, K), rtol=1e-5, atol=1e-5)
     compiled(x, segments, K).sum().backward()
     assert all(p.grad is not None for p in net.parameters() if p.requires_grad and p.ndim > 1)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_prepared_supervoxels_serve_as_well(version: str) -> None:
+    torch.manual_seed(0)
+    net = create_net("voxresnet", reduction=8, head=version).eval()
+    x, segments = _inputs()
+    torch.testing.assert_close(net(x, Supervoxels.of(segments, K)), net(x, segments, K), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_hard_heads_paint_the_scores_of_their_supervoxels(version: str) -> None:
+    torch.manual_seed(0)
+    net = create_net("voxresnet", reduction=8, head=version).eval()
+    x, segments = _inputs()
+    scores, painted = net.segment_scores(x, segments, K), net(x, segments, K)
+    assert scores.shape == (2, net.num_classes, K)
+    for n in range(2):
+        for k in range(K):
+            inside = painted[n][:, segments[n] == k]
+            torch.testing.assert_close(inside, scores[n, :, k : k + 1].expand_as(inside), rtol=0, atol=0)
+
+
+def test_a_v3_head_has_no_scores_of_supervoxels_alone() -> None:
+    x, segments = _inputs()
+    with pytest.raises(UsageError, match="v3 head scores voxels"):
+        create_net("voxresnet", reduction=8, head="v3").segment_scores(x, segments, K)

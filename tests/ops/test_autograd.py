@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from voxpool.kernels import layout
 from voxpool.kernels.registry import BACKENDS
 from voxpool.ops import segment_pool, segment_unpool
 
@@ -15,7 +16,9 @@ REDUCES = ["max", "mean", "sum"]
 
 each_space = pytest.mark.parametrize("space", SPACES, ids=str)
 each_reduce = pytest.mark.parametrize("reduce", REDUCES)
-each_backend = pytest.mark.parametrize("backend", list(BACKENDS))
+CPU_BACKENDS = [name for name, backend in BACKENDS.items() if backend.refusal("cpu", torch.float32) is None]
+
+each_backend = pytest.mark.parametrize("backend", CPU_BACKENDS)
 
 
 def case(space: tuple[int, ...], *, samples: int = 2, channels: int = 3) -> tuple[Tensor, Tensor]:
@@ -57,15 +60,22 @@ def test_first_and_second_derivatives_of_unpool(space: tuple[int, ...], backend:
 
 @each_space
 @each_backend
-@pytest.mark.parametrize("op", ["segment_max", "segment_sum", "segment_mean", "unpool"])
+@pytest.mark.parametrize("op", ["segment_max", "segment_sum", "segment_mean", "unpool", "scatter"])
 @pytest.mark.parametrize("id_dtype", [torch.int32, torch.int64], ids=str)
-def test_opcheck(op: str, space: tuple[int, ...], backend: str, id_dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("channels_last", [False, True], ids=["contiguous", "channels-last"])
+def test_opcheck(op: str, space: tuple[int, ...], backend: str, id_dtype: torch.dtype, channels_last: bool) -> None:
     x, segments = case(space)
-    ids = segments.flatten(1).to(id_dtype)
+    flat, ids = layout.arrange(x.flatten(2), channels_last=channels_last), segments.flatten(1).to(id_dtype)
+    pooled = torch.randn(2, 3, K, dtype=torch.float64, requires_grad=True)
+    no_plan = torch.empty(0, dtype=torch.int32)
+    arguments: tuple
     if op == "unpool":
-        arguments: tuple = (torch.randn(2, 3, K, dtype=torch.float64, requires_grad=True), ids, backend)
+        arguments = (pooled, ids, flat.requires_grad_(), channels_last, no_plan, [], False, backend)
+    elif op == "scatter":
+        argmax = segment_pool(x, segments, K, return_argmax=True)[1]
+        arguments = (pooled, argmax, flat.shape[2], channels_last, backend)
     else:
-        arguments = (x.flatten(2).requires_grad_(), ids, K, backend)
+        arguments = (flat.requires_grad_(), ids, K, no_plan, [], False, backend)
     checks = torch.library.opcheck(getattr(torch.ops.voxpool, op).default, arguments)
     assert set(checks.values()) == {"SUCCESS"}
 

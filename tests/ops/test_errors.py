@@ -32,7 +32,7 @@ SEGMENTS = torch.zeros(2, 4, 5, dtype=torch.int32)
         (
             (X, SEGMENTS, 1),
             {"backend": "numpy"},
-            "backend must be one of numba, torch, ndimage or None, got 'numpy'",
+            "backend must be one of numba, cupy, torch, ndimage or None, got 'numpy'",
         ),
     ],
 )

@@ -8,6 +8,8 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from voxpool.kernels import layout
+
 
 def _first_maximum(values: np.ndarray, positions: np.ndarray) -> np.int64:
     """Return where the maximum lies: NaN beats every number, among equal values the lowest index wins."""
@@ -22,7 +24,12 @@ def _rows(x: Tensor, segments: Tensor) -> list[tuple[int, int, np.ndarray, np.nd
     return [(n, c, values[n, c], ids[n]) for n in range(x.shape[0]) for c in range(x.shape[1])]
 
 
-def segment_max(x: Tensor, segments: Tensor, num_segments: int) -> tuple[Tensor, Tensor]:
+def plan(segments: Tensor, num_segments: int, space: tuple[int, ...]) -> list[Tensor]:
+    """See `voxpool.kernels.registry.PoolKernels.plan`: there is nothing to prepare."""
+    return []
+
+
+def segment_max(x: Tensor, segments: Tensor, num_segments: int, plan: list[Tensor]) -> tuple[Tensor, Tensor]:
     """See `voxpool.kernels.registry.PoolKernels.segment_max`."""
     argmax = torch.full((*x.shape[:2], num_segments), -1, dtype=torch.int64)
     if x.shape[2] == 0 or num_segments == 0:
@@ -45,12 +52,12 @@ def _totals(x: Tensor, segments: Tensor, num_segments: int) -> Tensor:
     return totals
 
 
-def segment_sum(x: Tensor, segments: Tensor, num_segments: int) -> Tensor:
+def segment_sum(x: Tensor, segments: Tensor, num_segments: int, plan: list[Tensor]) -> Tensor:
     """See `voxpool.kernels.registry.PoolKernels.segment_sum`."""
     return _totals(x, segments, num_segments).to(x.dtype)
 
 
-def segment_mean(x: Tensor, segments: Tensor, num_segments: int) -> tuple[Tensor, Tensor]:
+def segment_mean(x: Tensor, segments: Tensor, num_segments: int, plan: list[Tensor]) -> tuple[Tensor, Tensor]:
     """See `voxpool.kernels.registry.PoolKernels.segment_mean`."""
     ones = torch.ones((segments.shape[0], 1, segments.shape[1]))
     counts = _totals(ones, segments, num_segments)
@@ -58,9 +65,17 @@ def segment_mean(x: Tensor, segments: Tensor, num_segments: int) -> tuple[Tensor
     return means.to(x.dtype), counts.squeeze(1).long()
 
 
-def unpool(pooled: Tensor, segments: Tensor) -> Tensor:
+def unpool(pooled: Tensor, segments: Tensor, base: Tensor | None, channels_last: bool) -> Tensor:
     """See `voxpool.kernels.registry.PoolKernels.unpool`."""
-    out = pooled.new_zeros((*pooled.shape[:2], segments.shape[1]))
+    out = layout.zeros(pooled, (*pooled.shape[:2], segments.shape[1]), channels_last=channels_last)
     for n, ids in enumerate(segments.long()):
         out[n][:, ids >= 0] = pooled[n][:, ids[ids >= 0]]
+    return out if base is None else out.add_(base)
+
+
+def scatter(pooled: Tensor, argmax: Tensor, size: int, channels_last: bool) -> Tensor:
+    """See `voxpool.kernels.registry.PoolKernels.scatter`."""
+    out = layout.zeros(pooled, (*pooled.shape[:2], size), channels_last=channels_last)
+    for n, c, k in argmax.ge(0).nonzero().tolist():
+        out[n, c, argmax[n, c, k]] = pooled[n, c, k]
     return out

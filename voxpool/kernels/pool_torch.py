@@ -8,6 +8,8 @@ device. Sums are so on the CPU; on CUDA their last bits depend on the order of a
 import torch
 from torch import Tensor
 
+from voxpool.kernels import layout
+
 # Elements of x that are copied to float64 at a time.
 _SUM_BLOCK = 1 << 24
 
@@ -27,7 +29,12 @@ def _position_dtype(size: int) -> torch.dtype:
     return torch.int32 if size < 2**31 else torch.int64
 
 
-def segment_max(x: Tensor, segments: Tensor, num_segments: int) -> tuple[Tensor, Tensor]:
+def plan(segments: Tensor, num_segments: int, space: tuple[int, ...]) -> list[Tensor]:
+    """See `voxpool.kernels.registry.PoolKernels.plan`: there is nothing to prepare."""
+    return []
+
+
+def segment_max(x: Tensor, segments: Tensor, num_segments: int, plan: list[Tensor]) -> tuple[Tensor, Tensor]:
     """See `voxpool.kernels.registry.PoolKernels.segment_max`."""
     samples, channels, size = x.shape
     slots = _slots(segments, num_segments).unsqueeze(1).expand(samples, channels, size)
@@ -61,12 +68,12 @@ def _totals(x: Tensor, segments: Tensor, num_segments: int) -> Tensor:
     return totals[..., :num_segments]
 
 
-def segment_sum(x: Tensor, segments: Tensor, num_segments: int) -> Tensor:
+def segment_sum(x: Tensor, segments: Tensor, num_segments: int, plan: list[Tensor]) -> Tensor:
     """See `voxpool.kernels.registry.PoolKernels.segment_sum`."""
     return _totals(x, segments, num_segments).to(x.dtype).contiguous()
 
 
-def segment_mean(x: Tensor, segments: Tensor, num_segments: int) -> tuple[Tensor, Tensor]:
+def segment_mean(x: Tensor, segments: Tensor, num_segments: int, plan: list[Tensor]) -> tuple[Tensor, Tensor]:
     """See `voxpool.kernels.registry.PoolKernels.segment_mean`."""
     slots = _slots(segments, num_segments)
     counts = torch.zeros((len(segments), num_segments + 1), dtype=torch.int64, device=x.device)
@@ -76,9 +83,19 @@ def segment_mean(x: Tensor, segments: Tensor, num_segments: int) -> tuple[Tensor
     return means.to(x.dtype), counts
 
 
-def unpool(pooled: Tensor, segments: Tensor) -> Tensor:
+def unpool(pooled: Tensor, segments: Tensor, base: Tensor | None, channels_last: bool) -> Tensor:
     """See `voxpool.kernels.registry.PoolKernels.unpool`."""
     samples, channels, num_segments = pooled.shape
     slots = _slots(segments, num_segments).unsqueeze(1).expand(samples, channels, segments.shape[1])
     with_spare = torch.cat([pooled, pooled.new_zeros((samples, channels, 1))], dim=2)
-    return with_spare.gather(2, slots)
+    out = with_spare.gather(2, slots)
+    return layout.arrange(out if base is None else out.add_(base), channels_last=channels_last)
+
+
+def scatter(pooled: Tensor, argmax: Tensor, size: int, channels_last: bool) -> Tensor:
+    """See `voxpool.kernels.registry.PoolKernels.scatter`."""
+    samples, channels, _ = pooled.shape
+    # empty segments write to a spare voxel behind the last
+    out = pooled.new_zeros((samples, channels, size + 1))
+    out.scatter_(2, torch.where(argmax < 0, size, argmax), pooled)
+    return layout.arrange(out[..., :size], channels_last=channels_last)

@@ -1,6 +1,6 @@
 """Which implementation of the pooling kernels runs: the first backend that fits device and dtype.
 
-A backend is a module with the four functions of `PoolKernels`. It is imported when it is first used, so that
+A backend is a module with the functions of `PoolKernels`. It is imported when it is first used, so that
 `import voxpool.ops` pays neither for numba nor for SciPy.
 """
 
@@ -19,22 +19,36 @@ FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class PoolKernels(Protocol):
-    """What every backend offers: contiguous `x` (N, C, P) and `segments` (N, P) int32 in, new tensors out.
+    """What every backend offers: flat tensors in, new tensors out.
 
-    Ids are -1 (ignored) or 0..num_segments-1; results have the dtype of the input.
+    `x` (N, C, P) is contiguous or channels-last (strides (C * P, 1, C)), `segments` (N, P) is contiguous int32 with
+    ids 0..K-1; every other id is ignored. Results have the dtype of the input. `plan` is what the backend's own
+    `plan` made of the same segments, or empty: then the backend prepares what it needs.
     """
 
-    def segment_max(self, x: Tensor, segments: Tensor, num_segments: int) -> tuple[Tensor, Tensor]:
+    def plan(self, segments: Tensor, num_segments: int, space: tuple[int, ...]) -> list[Tensor]:
+        """Prepare segments (N, P) of a spatial shape for many calls: 1D int32 tensors, none where nothing helps."""
+
+    def segment_max(self, x: Tensor, segments: Tensor, num_segments: int, plan: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the maxima (N, C, K), empty 0, and their positions (N, C, K) int64, empty -1."""
 
-    def segment_sum(self, x: Tensor, segments: Tensor, num_segments: int) -> Tensor:
-        """Return the sums (N, C, K), empty 0, accumulated in float64."""
+    def segment_sum(self, x: Tensor, segments: Tensor, num_segments: int, plan: list[Tensor]) -> Tensor:
+        """Return the sums (N, C, K), empty 0."""
 
-    def segment_mean(self, x: Tensor, segments: Tensor, num_segments: int) -> tuple[Tensor, Tensor]:
+    def segment_mean(self, x: Tensor, segments: Tensor, num_segments: int, plan: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the means (N, C, K), empty 0, and the voxel counts (N, K) int64."""
 
-    def unpool(self, pooled: Tensor, segments: Tensor) -> Tensor:
-        """Return `pooled[..., segments]` (N, C, P), 0 where the id is -1."""
+    def unpool(self, pooled: Tensor, segments: Tensor, base: Tensor | None, channels_last: bool) -> Tensor:
+        """Return `base + pooled[..., segments]` (N, C, P) in the layout asked for, 0 + base where the id is -1.
+
+        `base` is None or as `x`, in either layout.
+        """
+
+    def scatter(self, pooled: Tensor, argmax: Tensor, size: int, channels_last: bool) -> Tensor:
+        """Return zeros (N, C, size) with `pooled[n, c, k]` at `argmax[n, c, k]`, nowhere where that is -1.
+
+        The gradient of the maximum; the positions of one sample and channel are distinct.
+        """
 
 
 @dataclass(frozen=True)
@@ -71,6 +85,14 @@ def _refuse_numba(device: str, dtype: torch.dtype) -> str | None:
     return _refuse_other_dtypes(dtype)
 
 
+def _refuse_cupy(device: str, dtype: torch.dtype) -> str | None:
+    if device != "cuda":
+        return f"runs on cuda, got {device}"
+    from voxpool.kernels._cuda import refusal
+
+    return refusal() or _refuse_other_dtypes(dtype)
+
+
 def _refuse_torch(device: str, dtype: torch.dtype) -> str | None:
     return _refuse_other_dtypes(dtype)
 
@@ -85,6 +107,7 @@ BACKENDS = {
     backend.name: backend
     for backend in (
         Backend("numba", "voxpool.kernels.pool_numba", _refuse_numba),
+        Backend("cupy", "voxpool.kernels.pool_cupy", _refuse_cupy),
         Backend("torch", "voxpool.kernels.pool_torch", _refuse_torch),
         Backend("ndimage", "voxpool.kernels.pool_ndimage", _refuse_ndimage),
     )

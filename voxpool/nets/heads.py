@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from voxpool.errors import UsageError
-from voxpool.ops import segment_pool, segment_unpool
+from voxpool.ops import Supervoxels, segment_pool, segment_unpool
 
 Version = Literal["v1", "v2", "v3"]
 Reduce = Literal["max", "mean", "sum"]
@@ -96,21 +96,45 @@ class SupervoxelNet(nn.Module):
             return pooled
         return self.supervoxel_classifier(pooled.movedim(1, -1)).movedim(-1, 1)
 
-    def pool(self, maps: Sequence[Tensor], segments: Tensor, num_segments: int) -> Tensor:
+    def pool(self, maps: Sequence[Tensor], segments: Tensor | Supervoxels, num_segments: int | None = None) -> Tensor:
         """Pool maps (N, C_i, *S) inside supervoxels and join their channels, (N, sum of C_i, K)."""
         return torch.cat([segment_pool(m, segments, num_segments, reduce=self.reduce) for m in maps], dim=1)
 
-    def forward(self, x: Tensor, segments: Tensor, num_segments: int) -> Tensor:
+    def segment_scores(self, x: Tensor, segments: Tensor | Supervoxels, num_segments: int | None = None) -> Tensor:
+        """Class scores of supervoxels, without painting them back: all that V1 and V2 say about an image.
+
+        Args:
+            x: Image, (N, C, *S).
+            segments: As in `forward`.
+            num_segments: As in `forward`.
+
+        Returns:
+            Class scores, (N, num_classes, K).
+
+        Raises:
+            UsageError: For V3, whose scores differ from voxel to voxel.
+        """
+        if self.version == "v3":
+            raise UsageError("a v3 head scores voxels, not supervoxels alone; call the network itself")
+        maps, _ = self.voxel_maps(x)
+        return self._score_pooled(maps, segments, num_segments)
+
+    def forward(self, x: Tensor, segments: Tensor | Supervoxels, num_segments: int | None = None) -> Tensor:
         """Class scores of an image with its supervoxels.
 
         Args:
             x: Image, (N, C, *S).
-            segments: Supervoxel ids 0 to num_segments - 1, -1 for none, (N, *S).
-            num_segments: Number of supervoxels K.
+            segments: Supervoxel ids 0 to num_segments - 1, -1 for none, (N, *S); or `Supervoxels`, checked and
+                prepared once for all maps that are pooled.
+            num_segments: Number of supervoxels K; left out with `Supervoxels`.
 
         Returns:
             Class scores, (N, num_classes, *S).
         """
+        if self.version != "v3":
+            return segment_unpool(self.segment_scores(x, segments, num_segments), segments)
         maps, scores = self.voxel_maps(x)
-        pooled = self.classify(self.pool(maps, segments, num_segments))
-        return segment_unpool(pooled.to(maps[0].dtype), segments, scores)
+        return segment_unpool(self._score_pooled(maps, segments, num_segments), segments, scores)
+
+    def _score_pooled(self, maps: Sequence[Tensor], segments: Tensor | Supervoxels, num_segments: int | None) -> Tensor:
+        return self.classify(self.pool(maps, segments, num_segments)).to(maps[0].dtype)
