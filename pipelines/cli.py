@@ -25,6 +25,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+bench_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(bench_app, name="bench", help="Measure this machine: correctness first, then times.")
 
 DataPath = Annotated[Path, typer.Argument(metavar="DATA", help="Folder, manifest (.csv, .tsv) or dataset.json.")]
 Layout = Annotated[str, typer.Option(help="auto, ibsr, folder, manifest, nnunet or msd.")]
@@ -97,9 +99,9 @@ def crossval(
     crop: Annotated[int, typer.Option(help="Side of a training crop in voxels.")] = 96,
     batch_size: Annotated[int, typer.Option(help="Crops per step.")] = 1,
     optimizer: Annotated[str, typer.Option(help="adam or sgd.")] = "adam",
-    learning_rate: Annotated[float, typer.Option(help="Learning rate of the base at the start.")] = 1e-2,
-    finetune_learning_rate: Annotated[float, typer.Option(help="Learning rate of a head at the start.")] = 3e-3,
-    auxiliary_weight: Annotated[float, typer.Option(help="Weight of deep supervision at the start.")] = 0.0,
+    learning_rate: Annotated[float, typer.Option(help="Learning rate of the base at the start.")] = 4e-3,
+    finetune_learning_rate: Annotated[float, typer.Option(help="Learning rate of a head at the start.")] = 1e-3,
+    auxiliary_weight: Annotated[float, typer.Option(help="Weight of deep supervision at the start.")] = 0.3,
     n_segments: Annotated[int | None, typer.Option(help="Supervoxels per volume; else chosen by the oracle.")] = None,
     target_oracle: Annotated[float, typer.Option(help="Oracle Dice that the supervoxels shall reach.")] = 0.95,
     compactness: Annotated[float, typer.Option(help="Compactness of SLIC.")] = 0.1,
@@ -236,6 +238,21 @@ def demo(
     from voxpool_pipelines.demo import run_demo
 
     run_demo(data, out, Console())
+
+
+@bench_app.command("pool")
+def bench_pool(
+    device: Device = "cpu",
+    json: Annotated[Path | None, typer.Option(help="File for everything measured.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="SVG file: time over voxels and over supervoxels.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small maps: that it runs, not how fast.")] = False,
+) -> None:
+    """Time supervoxel pooling, other ways to do it, and what the memory's speed allows."""
+    from rich.console import Console
+
+    from voxpool_pipelines.bench.pool import run_bench_pool
+
+    run_bench_pool(device=device, json=json, plot=plot, quick=quick, console=Console())
 
 
 def _words(text: str, kind: type[Word], option: str) -> tuple[Word, ...]:

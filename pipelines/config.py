@@ -33,9 +33,9 @@ class CrossvalConfig(pydantic.BaseModel):
     crop: int = pydantic.Field(96, ge=16)
     batch_size: int = pydantic.Field(1, ge=1)
     optimizer: Literal["adam", "sgd"] = "adam"
-    learning_rate: float = pydantic.Field(1e-2, gt=0)
-    finetune_learning_rate: float = pydantic.Field(3e-3, gt=0)
-    auxiliary_weight: float = pydantic.Field(0.0, ge=0)
+    learning_rate: float = pydantic.Field(4e-3, gt=0)
+    finetune_learning_rate: float = pydantic.Field(1e-3, gt=0)
+    auxiliary_weight: float = pydantic.Field(0.3, ge=0)
     n_segments: int | None = pydantic.Field(None, ge=2)
     target_oracle: float = pydantic.Field(0.95, gt=0, lt=1)
     compactness: float = pydantic.Field(0.1, gt=0)

@@ -28,7 +28,9 @@ def run_demo(data: Path, out: Path, console: Console) -> Path:
     """
     if not data.is_dir():
         raise InputError(f"no sample cohort at {data}; run the demo in a clone of voxpool, or name it with --data")
-    config = parse_config(reductions=(8,), iterations=300, finetune_share=0.4, crop=48, batch_size=2)
+    # so few steps want a higher learning rate than the defaults, which are for thousands
+    rates = {"learning_rate": 1e-2, "finetune_learning_rate": 3e-3, "auxiliary_weight": 0.0}
+    config = parse_config(reductions=(8,), iterations=300, finetune_share=0.4, crop=48, batch_size=2, **rates)
     dataset = find_dataset(data, image="*_t1.nii.gz", labels="*_labels.nii.gz")
     splits = prepare_folds(dataset, folds=config.folds, seed=config.seed, group_by_subject=True, given=None, out=out)
     require_sound(dataset, splits, console)

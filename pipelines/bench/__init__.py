@@ -1,0 +1,1 @@
+"""`voxpool bench`: correctness first, then times against what the memory allows."""
