@@ -76,6 +76,8 @@ def test_every_command_has_its_section():
     from voxpool_pipelines.cli import app
 
     named = {command.name or command.callback.__name__ for command in app.registered_commands}
+    for group in app.registered_groups:
+        named |= {f"{group.name} {command.name}" for command in group.typer_instance.registered_commands}
     page = read(DOCS / "reference" / "command-line.md")
     assert set(re.findall(r"^<!-- help: (.*) -->$", page, re.MULTILINE)) == named
     assert set(re.findall(r"^\| \[`(.*?)`\]", page, re.MULTILINE)) == named
