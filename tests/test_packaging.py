@@ -55,7 +55,8 @@ def test_the_wheel_holds_every_source_and_data_file(tmp_path: Path) -> None:
         ("import voxpool.data, voxpool.io", {"torch", "monai", "numba"}),
         ("from voxpool import slic", {"torch", "monai", "numba"}),
         ("from voxpool import segment_pool", {"numba", "monai", "cupy", "nibabel"}),
-        ("from voxpool import Segmenter", {"SimpleITK", "napari", "numba", "cupy", "typer"}),
+        # MONAI loads CuPy by itself where it is installed
+        ("from voxpool import Segmenter", {"SimpleITK", "napari", "numba", "typer"}),
     ],
 )
 def test_imports_stay_light(statement: str, absent: set[str]) -> None:

@@ -47,6 +47,11 @@ class _Part:
     first: int
     count: int
 
+    @property
+    def shift(self) -> int | None:
+        """What the vector code must subtract from ids; None for nothing."""
+        return self.first or None
+
 
 def _units(x: Tensor, *, clamp: bool) -> list[_Unit]:
     """Cut the channels into vectors; with `clamp` three channels may take a vector of four.
@@ -141,7 +146,7 @@ def segment_max(x: Tensor, segments: Tensor, num_segments: int, plan: list[Tenso
             shape = (unit.vectors, part.count + 1, len(unit.lanes))
             best, where = _scratch(shape, wide), _scratch(shape, torch.int32)
             voxels = data[n, c, part.voxels], ids[n, part.voxels]
-            filled.append(partial(unit_numba.fill_maxima, *voxels, part.first, best, where, unit.lanes))
+            filled.append(partial(unit_numba.fill_maxima, *voxels, part.shift, best, where, unit.lanes))
             blocks.append((best, where, part.first, part.voxels.start))
         for rows in _joins(channels, num_segments):
             targets = rows.start, maxima[n, c, rows], places[n, c, rows]
@@ -189,7 +194,7 @@ def _totals(x: Tensor, segments: Tensor, num_segments: int, more: Sequence[Calla
         for part in parts[n]:
             sums = _scratch((unit.vectors, part.count + 1, len(unit.lanes)), torch.float64)
             voxels = data[n, c, part.voxels], ids[n, part.voxels]
-            filled.append(partial(unit_numba.fill_totals, *voxels, part.first, sums, unit.lanes))
+            filled.append(partial(unit_numba.fill_totals, *voxels, part.shift, sums, unit.lanes))
             blocks.append((sums, part.first))
         for rows in _joins(channels, num_segments):
             targets = rows.start, out[n, c, rows]
@@ -230,7 +235,7 @@ def unpool(pooled: Tensor, segments: Tensor, base: Tensor | None, channels_last:
         unit_numba.fill_table(wide[n, c], part.first, table)
         below = None if under is None else under[n, c, part.voxels]
         place = n, c, part.voxels
-        unit_numba.write_voxels(table, ids[n, part.voxels], part.first, below, target[place], unit.lanes)
+        unit_numba.write_voxels(table, ids[n, part.voxels], part.shift, below, target[place], unit.lanes)
 
     threads.run([partial(write, unit, part) for unit in units for part in parts[unit.sample]], out.numel())
     return out

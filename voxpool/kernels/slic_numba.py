@@ -8,7 +8,7 @@ they survive a fork and may be entered from several threads at once.
 """
 
 # Kernels take flat arrays, as many as they need.
-# ruff: noqa: PLR0913, PLR0917
+# ruff: noqa: PLR0912, PLR0913, PLR0917
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numba import get_num_threads, njit
 
-_CHUNK = 1024
+from voxpool.kernels.nearest_numba import WIDTH, nearest
 
 
 @njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")
@@ -90,49 +90,21 @@ def _unpack_layer(
 
 
 @njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")
-def _offer(
-    k: Any,
-    centres: Any,
-    origin: Any,
-    weights: Any,
-    dz: Any,
-    dy: Any,
-    dx: Any,
-    packed: Any,
-    start: Any,
-    best: Any,
-    chosen: Any,
-) -> Any:
-    """Offer centre k to some voxels of one cell.
+def _score(k: Any, centres: Any, origin: Any, weights: Any, row: Any) -> None:
+    """Write how centre k scores the voxels of one cell: at the cell's origin, then the slopes along axes and features.
 
     The squared distance without the terms that do not depend on the centre is affine in the voxel:
     |p - c|^2 - |p|^2 = |c|^2 - 2 c.p, with p relative to the cell's origin so that float32 is precise.
     """
-    channels = packed.shape[0]
-    cz, cy, cx = centres[k, 0] - origin[0], centres[k, 1] - origin[1], centres[k, 2] - origin[2]
-    norm = weights[0] * cz * cz + weights[1] * cy * cy + weights[2] * cx * cx
-    for c in range(channels):
+    norm = 0.0
+    for axis in range(3):
+        near = centres[k, axis] - origin[axis]
+        norm += weights[axis] * near * near
+        row[1 + axis] = np.float32(-2.0 * weights[axis] * near)
+    for c in range(centres.shape[1] - 3):
         norm += weights[3] * centres[k, 3 + c] * centres[k, 3 + c]
-    base = np.float32(norm)
-    fz = np.float32(-2.0 * weights[0] * cz)
-    fy = np.float32(-2.0 * weights[1] * cy)
-    fx = np.float32(-2.0 * weights[2] * cx)
-    f0 = np.float32(-2.0 * weights[3] * centres[k, 3])
-    first = packed[0, start : start + dz.size]
-    if channels == 1:  # a loop of its own, because the inner loop below keeps LLVM from using vectors
-        for j in range(dz.size):
-            score = base + fz * dz[j] + fy * dy[j] + fx * dx[j] + f0 * first[j]
-            nearer = score < best[j]
-            best[j] = score if nearer else best[j]
-            chosen[j] = k if nearer else chosen[j]
-        return
-    for j in range(dz.size):
-        score = base + fz * dz[j] + fy * dy[j] + fx * dx[j] + f0 * first[j]
-        for c in range(1, channels):
-            score += np.float32(-2.0 * weights[3] * centres[k, 3 + c]) * packed[c, start + j]
-        nearer = score < best[j]
-        best[j] = score if nearer else best[j]
-        chosen[j] = k if nearer else chosen[j]
+        row[4 + c] = np.float32(-2.0 * weights[3] * centres[k, 3 + c])
+    row[0] = np.float32(norm)
 
 
 @njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")
@@ -148,49 +120,47 @@ def _assign_layer(
     chosen: Any,
     sums: Any,
     layer: Any,
+    channels: Any,
 ) -> Any:
     """Assign the voxels of one layer of cells and add them to the sums of the chosen centres."""
     nz, ny, nx = edges_z.size - 1, edges_y.size - 1, edges_x.size - 1
-    near = np.empty((3, _CHUNK), np.float32)
-    best = np.empty(_CHUNK, np.float32)
+    rows = np.empty((27, 4 + packed.shape[0]), np.float32)
     candidates = np.empty(27, np.int32)
+    rest = np.empty(WIDTH, np.int32)
     for cy in range(ny):
         for cx in range(nx):
             cell = (layer * ny + cy) * nx + cx
+            start, stop = starts[cell], starts[cell + 1]
+            if start == stop:
+                continue
             origin = (edges_z[layer], edges_y[cy], edges_x[cx])
             found = 0
             for gz in range(max(0, layer - 1), min(nz, layer + 2)):
                 for gy in range(max(0, cy - 1), min(ny, cy + 2)):
                     for gx in range(max(0, cx - 1), min(nx, cx + 2)):
                         k = (gz * ny + gy) * nx + gx
-                        candidates[found] = k
-                        found += starts[k + 1] > starts[k]
-            for start in range(starts[cell], starts[cell + 1], _CHUNK):
-                stop = min(start + _CHUNK, starts[cell + 1])
-                n = stop - start
-                # Slices are made once per chunk: each costs about as much as scoring twenty voxels.
-                dz, dy, dx, nearest, mine = (
-                    near[0, :n],
-                    near[1, :n],
-                    near[2, :n],
-                    best[:n],
-                    chosen[start:stop],
-                )
-                # Loops, as numba takes seconds to compile assignments to slices.
-                for j in range(n):
-                    dz[j], dy[j], dx[j] = offsets[0, start + j], offsets[1, start + j], offsets[2, start + j]
-                    nearest[j] = np.inf
-                    mine[j] = cell
-                for i in range(found):
-                    _offer(candidates[i], centres, origin, weights, dz, dy, dx, packed, start, nearest, mine)
-                for i in range(start, stop):
-                    k = chosen[i]
-                    sums[k, 0] += origin[0] + offsets[0, i]
-                    sums[k, 1] += origin[1] + offsets[1, i]
-                    sums[k, 2] += origin[2] + offsets[2, i]
-                    sums[k, 3] += 1
-                    for c in range(packed.shape[0]):
-                        sums[k, 4 + c] += packed[c, i]
+                        if starts[k + 1] > starts[k]:
+                            candidates[found] = k
+                            _score(k, centres, origin, weights, rows[found])
+                            found += 1
+            near = (rows.ctypes.data, candidates.ctypes.data, found, cell)
+            for i in range(start, stop, WIDTH):
+                place = offsets.ctypes.data + i * offsets.itemsize, offsets.strides[0]
+                values = packed.ctypes.data + i * packed.itemsize, packed.strides[0]
+                if i + WIDTH <= stop:
+                    nearest(offsets, (*place, *values, *near, chosen.ctypes.data + i * chosen.itemsize), channels)
+                else:
+                    nearest(offsets, (*place, *values, *near, rest.ctypes.data), channels)
+                    for j in range(i, stop):
+                        chosen[j] = rest[j - i]
+            for i in range(start, stop):
+                k = chosen[i]
+                sums[k, 0] += origin[0] + offsets[0, i]
+                sums[k, 1] += origin[1] + offsets[1, i]
+                sums[k, 2] += origin[2] + offsets[2, i]
+                sums[k, 3] += 1
+                for c in range(packed.shape[0]):
+                    sums[k, 4 + c] += packed[c, i]
 
 
 def _move(centres: np.ndarray, sums: np.ndarray) -> None:
@@ -241,15 +211,16 @@ def slic_numba(
         each_layer(partial(_count_layer, inside, *edges, counts))
         starts = np.concatenate(([0], np.cumsum(counts)))
         voxels = int(starts[-1])
-        offsets = np.empty((3, voxels), np.int16 if max(inside.shape) < 2**15 else np.int32)
-        packed = np.empty((channels, voxels), np.float32)
+        # the last voxels are read together with what lies behind them
+        offsets = np.zeros((3, voxels + WIDTH), np.int16 if max(inside.shape) < 2**15 else np.int32)
+        packed = np.zeros((channels, voxels + WIDTH), np.float32)
         chosen = np.empty(voxels, np.int32)
         each_layer(partial(_pack_layer, features, inside, *edges, starts, offsets, packed, sums))
         _move(centres, sums)
 
         def assign(layer: int) -> None:
             slot = slots[layer % 3]
-            _assign_layer(offsets, packed, *edges, starts, centres, weights, chosen, slot, layer)
+            _assign_layer(offsets, packed, *edges, starts, centres, weights, chosen, slot, layer, (0,) * channels)
 
         for _ in range(iterations):
             slots[:] = 0

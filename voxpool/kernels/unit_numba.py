@@ -1,7 +1,8 @@
 """One unit of CPU pooling, compiled: some channels of some voxels, and how the units are joined.
 
 A unit reads maps (C', P') and ids (P',), and fills accumulators (V, R, W): V vectors of W channels for each of R rows.
-Row 0 takes the ignored voxels (id -1), row 1 the segment `first`, the lowest that occurs, and so on. Vector code comes
+Row 0 takes the ignored voxels (id -1), row 1 the segment `first`, the lowest that occurs, and so on; where all ids are
+expected, `first` is None for the vector code, which then has less to compute. Vector code comes
 from `vector_numba`; its numbers are addresses and strides in bytes, and the width W is the length of the tuple `lanes`.
 """
 
@@ -48,7 +49,7 @@ def _padded_rest(x: Any, ids: Any, done: int, width: int) -> Any:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def fill_maxima(x: Any, ids: Any, first: int, best: Any, where: Any, lanes: Any) -> None:
+def fill_maxima(x: Any, ids: Any, first: int | None, best: Any, where: Any, lanes: Any) -> None:
     """Maxima of x (C', P') into best, and their positions into where, both (V, R, W); nothing found: -inf and -1."""
     best[:] = -np.inf
     where[:] = -1
@@ -75,7 +76,7 @@ def fill_maxima(x: Any, ids: Any, first: int, best: Any, where: Any, lanes: Any)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def fill_totals(x: Any, ids: Any, first: int, totals: Any, lanes: Any) -> None:
+def fill_totals(x: Any, ids: Any, first: int | None, totals: Any, lanes: Any) -> None:
     """Sums of x (C', P') into totals (V, R, W) float64."""
     totals[:] = 0
     width, item = len(lanes), x.itemsize
@@ -154,7 +155,7 @@ def fill_table(pooled: Any, first: int, table: Any) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def write_voxels(table: Any, ids: Any, first: int, base: Any, out: Any, lanes: Any) -> None:
+def write_voxels(table: Any, ids: Any, first: int | None, base: Any, out: Any, lanes: Any) -> None:
     """Write out (C', P') from table (V, R, W), plus base (C', P') unless it is None."""
     width, item = len(lanes), out.itemsize
     size = out.shape[1]

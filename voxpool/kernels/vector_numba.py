@@ -8,7 +8,7 @@ NEON), without a C compiler.
 Two facts are carried by types, so that each combination is compiled and cached on its own: the dtype of the map by
 the element type of an array (half precision travels as its bits, bfloat16 as uint16 and float16 as int16), and the
 width W by the length of the tuple `lanes`. Addresses and strides are in bytes; accumulator rows hold W lanes. Row 0
-takes the ignored voxels (id -1), row 1 the segment `first`, row 2 the next one and so on.
+takes the ignored voxels (id -1), row 1 the segment `first` (None is 0), row 2 the next one and so on.
 """
 
 # Vector code takes flat numbers, as many as it needs.
@@ -22,6 +22,9 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.extending import intrinsic
+
+_AHEAD = 512
+"""Bytes between what is read and what is asked for: a tenth of the time less than without, from 256 to 2048 alike."""
 
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _F16, _F32, _F64 = ir.HalfType(), ir.FloatType(), ir.DoubleType()
@@ -113,8 +116,13 @@ class _Code:
         return rows
 
     def slot(self, ids: Any, voxel: int, first: Any) -> Any:
-        """Row number of a voxel's accumulator: 0 for the id -1, else 1 more than the id lies above the first."""
+        """Row number of a voxel's accumulator: 0 for the id -1, else 1 more than the id lies above the first.
+
+        Where the first is known to be 0 (None) that is one addition.
+        """
         number = self.b.sext(self.load(self.at(ids, 4 * voxel), _I32, 4), _I64)
+        if first is None:
+            return self.b.add(number, self.constant(1))
         row = self.b.sub(number, self.b.sub(first, self.constant(1)))
         return self.b.select(self.b.icmp_signed("<", number, self.constant(0)), self.constant(0), row)
 
@@ -128,8 +136,23 @@ class _Code:
         ]
 
     def voxel_rows(self, address: Any, stride: Any, last: Any) -> list[Any]:
-        """Load W channels of W voxels; one vector per voxel."""
-        return self.transpose([self.load_row(start) for start in self.channel_addresses(address, stride, last)])
+        """Load W channels of W voxels; one vector per voxel.
+
+        As many streams as channels are more than the processor foresees by itself.
+        """
+        starts = self.channel_addresses(address, stride, last)
+        for start in starts:
+            self.prefetch(self.at(start, _AHEAD))
+        return self.transpose([self.load_row(start) for start in starts])
+
+    def prefetch(self, address: Any) -> None:
+        """Ask for a line that will be read soon; an address outside the map does no harm."""
+        pointer = _I8.as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32])
+        function = cgutils.get_or_insert_function(self.b.module, kind, "llvm.prefetch.p0i8")
+        read, all_caches, data = 0, 3, 1
+        options = [ir.Constant(_I32, option) for option in (read, all_caches, data)]
+        self.b.call(function, [self.b.inttoptr(address, pointer), *options])
 
     def keep_maximum(self, row: Any, slot: Any, best: Any, where: Any, index: Any) -> None:
         """Let best be max(best, row); where it grew the position is `index`.
@@ -158,13 +181,15 @@ class _Code:
 
 
 def _intrinsic(write: Callable[..., None]) -> Any:
-    """Make a function for compiled code: `f(like, numbers, lanes)` with `numbers` a tuple of integers."""
+    """Make a function for compiled code: `f(like, numbers, lanes)` with `numbers` a tuple of integers and None."""
 
     @intrinsic
     def inlined(typing: Any, like: Any, numbers: Any, lanes: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             code = _Code(builder, signature.args[0].dtype, signature.args[2].count)
-            write(code, *cgutils.unpack_tuple(builder, args[1], signature.args[1].count))
+            values = cgutils.unpack_tuple(builder, args[1], len(signature.args[1]))
+            kinds = signature.args[1].types
+            write(code, *(None if kind == types.none else v for v, kind in zip(values, kinds, strict=True)))
             return context.get_dummy_value()
 
         return types.void(like, numbers, lanes), generate

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from voxpool.errors import UsageError
 from voxpool.supervoxels._arrays import check_spacing, to_numpy
@@ -145,6 +144,8 @@ def boundary_recall(segments: Any, labels: Any, radius: int | None = None) -> fl
         return 1.0
     if radius is None:
         radius = max(1, round(_BOUNDARY_SHARE * float(np.linalg.norm(ids.shape))))
+    from scipy import ndimage
+
     near = ndimage.maximum_filter(_boundary(ids), size=2 * radius + 1)
     return float(np.count_nonzero(near & true) / np.count_nonzero(true))
 
