@@ -1,5 +1,6 @@
 """The threads of the CPU kernels, and the pages of what they write."""
 
+import mmap
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -76,5 +77,7 @@ def test_a_users_setting_of_huge_pages_holds(setting: str | None, monkeypatch: p
 
 def test_small_tensors_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("THP_MEM_ALLOC_ENABLE", raising=False)
-    tensor = hugepages.advise(torch.empty(1 << 20, dtype=torch.uint8))
-    assert not _huge_pages(tensor.data_ptr() + (1 << 19))
+    # a mapping of its own: what malloc hands out may lie where huge pages were asked for earlier
+    buffer = mmap.mmap(-1, 8 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    tensor = hugepages.advise(torch.frombuffer(buffer, dtype=torch.uint8))
+    assert not _huge_pages(tensor.data_ptr() + (4 << 20))
