@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from voxpool.kernels.connectivity_numba import connect_numba
-from voxpool.kernels.slic_numba import slic_numba
+from voxpool.kernels.connectivity_numba import connect
+from voxpool.kernels.slic_numba import assign
 
 
 def make_case(shape, cells, channels=1, *, seed=0, kept=1.0):
@@ -99,14 +99,14 @@ def slow_connect(segments, features, min_size, most):
 @pytest.mark.parametrize("iterations", [1, 4])
 def test_slic_equals_the_slow_version(shape, cells, channels, kept, iterations):
     case = make_case(shape, cells, channels, seed=sum(shape), kept=kept)
-    np.testing.assert_array_equal(slic_numba(*case, iterations), slow_slic(*case, iterations))
+    np.testing.assert_array_equal(assign(*case, iterations), slow_slic(*case, iterations))
 
 
 def test_cells_without_mask_voxels_have_no_centre():
     features, inside, edges, weights = make_case((12, 12, 12), (3, 3, 3))
     inside[:, 4:8] = False
     case = features, inside, edges, weights
-    segments = slic_numba(*case, 3)
+    segments = assign(*case, 3)
     np.testing.assert_array_equal(segments, slow_slic(*case, 3))
     assert not np.isin(np.unravel_index(segments[inside], (3, 3, 3))[1], 1).any()
 
@@ -119,7 +119,7 @@ def test_connect_equals_the_slow_version(shape, min_size, most, kept):
     features = (np.rint(rng.random((2, *shape)) * 2**16) / 2**16).astype(np.float32)
     segments = rng.integers(0, 4, shape).astype(np.int32)
     segments[rng.random(shape) >= kept] = -1
-    found, count = connect_numba(segments, features, min_size, most)
+    found, count = connect(segments, features, min_size, most)
     wanted, wanted_count = slow_connect(segments, features, min_size, most)
     np.testing.assert_array_equal(found, wanted)
     assert count == wanted_count
@@ -128,14 +128,14 @@ def test_connect_equals_the_slow_version(shape, min_size, most, kept):
 def test_merging_prefers_the_nearest_mean_then_the_first_segment():
     segments = np.array([[[0, 0, 0, 1, 2, 2, 2]]], np.int32)
     features = np.array([[[[0, 0, 0, 4, 5, 5, 5]]]], np.float32)
-    assert connect_numba(segments, features, 2, 9)[0].ravel().tolist() == [0, 0, 0, 1, 1, 1, 1]
+    assert connect(segments, features, 2, 9)[0].ravel().tolist() == [0, 0, 0, 1, 1, 1, 1]
     features[..., 4:] = 8
-    assert connect_numba(segments, features, 2, 9)[0].ravel().tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert connect(segments, features, 2, 9)[0].ravel().tolist() == [0, 0, 0, 0, 1, 1, 1]
 
 
 def test_an_island_too_small_to_merge_stays():
     segments = np.array([[[0, -1, 0, 0, 0]]], np.int32)
-    found, count = connect_numba(segments, np.zeros((1, 1, 1, 5), np.float32), 3, 1)
+    found, count = connect(segments, np.zeros((1, 1, 1, 5), np.float32), 3, 1)
     assert found.ravel().tolist() == [0, -1, 1, 1, 1]
     assert count == 2
 
@@ -147,7 +147,7 @@ def test_bit_equal_from_run_to_run_and_for_any_number_of_threads():
     try:
         for threads in (1, min(2, default), default, 1):
             numba.set_num_threads(threads)
-            results.append(slic_numba(*case, 6))
+            results.append(assign(*case, 6))
     finally:
         numba.set_num_threads(default)
     for other in results[1:]:
@@ -155,12 +155,12 @@ def test_bit_equal_from_run_to_run_and_for_any_number_of_threads():
 
 
 def _segment_in_child(queue, case):
-    queue.put(slic_numba(*case, 3))
+    queue.put(assign(*case, 3))
 
 
 def test_works_in_a_forked_process_and_from_several_threads():
     case = make_case((20, 20, 20), (4, 4, 4))
-    expected = slic_numba(*case, 3)
+    expected = assign(*case, 3)
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     child = context.Process(target=_segment_in_child, args=(queue, case))
@@ -168,5 +168,5 @@ def test_works_in_a_forked_process_and_from_several_threads():
     np.testing.assert_array_equal(queue.get(timeout=60), expected)
     child.join()
     with ThreadPoolExecutor(4) as pool:
-        for result in pool.map(lambda _: slic_numba(*case, 3), range(8)):
+        for result in pool.map(lambda _: assign(*case, 3), range(8)):
             np.testing.assert_array_equal(result, expected)

@@ -4,17 +4,20 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 
-from voxpool.supervoxels.grid import cell_edges, count_touched, fit_grid, mean_step
+from voxpool.supervoxels.grid import cell_edges, fit_grid, mean_step, occupancy
 
 
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
 @pytest.mark.parametrize("kept", [1.0, 0.03])
-def test_count_touched_equals_a_count_cell_by_cell(kept):
+def test_touched_cells_are_as_many_as_counted_cell_by_cell(kept, kind):
     mask = np.random.default_rng(0).random((9, 10, 7)) < kept
     options = [(1, 2, 9), (3, 4), (2, 7)]
-    found = dict(count_touched(mask, options))
-    assert list(found) == list(itertools.product(*options))
-    for cells, count in found.items():
+    filled = occupancy(kind(mask))
+    assert (filled.shape, filled.voxels) == (mask.shape, mask.sum())
+    grids = list(itertools.product(*options))
+    for cells, count in zip(grids, filled.count(grids), strict=True):
         index = [
             np.searchsorted(cell_edges(n, c), np.arange(n), "right") for n, c in zip(mask.shape, cells, strict=True)
         ]
@@ -45,15 +48,16 @@ def test_cells_differ_by_at_most_one_voxel_and_none_is_empty():
     ],
 )
 def test_cells_are_nearly_cubic_in_mm(shape, spacing, goal, cells):
-    assert fit_grid(np.ones(shape, bool), spacing, goal) == cells
+    assert fit_grid(occupancy(np.ones(shape, bool)), spacing, goal) == cells
 
 
 @pytest.mark.parametrize("goal", [100, 150, 500, 777, 2000])
 def test_count_is_near_the_goal_in_a_ball(goal):
     grid = np.indices((50, 40, 60)) - np.array([25, 20, 30]).reshape(3, 1, 1, 1)
     mask = (grid**2).sum(axis=0) < 19**2
-    cells = fit_grid(mask, (1.0, 1.0, 1.0), goal)
-    assert next(count_touched(mask, [[n] for n in cells]))[1] == pytest.approx(goal, rel=0.06)
+    filled = occupancy(mask)
+    cells = fit_grid(filled, (1.0, 1.0, 1.0), goal)
+    assert filled.count([cells]) == [pytest.approx(goal, rel=0.06)]
     edges = np.array(mask.shape) / cells
     assert edges.max() / edges.min() < 1.6
 

@@ -10,8 +10,8 @@ from scipy import ndimage
 from skimage.segmentation import slic as skimage_slic
 
 from voxpool.errors import UsageError
-from voxpool.kernels.connectivity_numba import connect_numba
-from voxpool.kernels.slic_numba import slic_numba
+from voxpool.kernels.connectivity_numba import connect
+from voxpool.kernels.slic_numba import assign
 from voxpool.supervoxels import blocks, oracle_labels, slic
 
 
@@ -115,8 +115,8 @@ def test_distance_has_spacing_step_and_compactness_as_the_formula_says():
     image = np.clip(np.rint((rng.random((2, 12, 12, 4)) * 1.2 - 0.1) * 2**16) / 2**16, 0, 1).astype(np.float32)
     edges = np.array([0, 4, 8, 12]), np.array([0, 4, 8, 12]), np.array([0, 1, 2, 4])
     weights = np.array([(0.3 * 1 / 4) ** 2, (0.3 * 1 / 4) ** 2, (0.3 * 3 / 4) ** 2, 1 / 2])
-    cells = slic_numba(image, np.ones((12, 12, 4), bool), edges, weights, 5)
-    expected, count = connect_numba(cells, image, 0.25 * 576 / 27, 28)
+    cells = assign(image, np.ones((12, 12, 4), bool), edges, weights, 5)
+    expected, count = connect(cells, image, 0.25 * 576 / 27, 28)
     found = slic(image, 27, compactness=0.3, spacing=(1, 1, 3), max_num_iter=5, channel_axis=0)
     assert count >= 26
     np.testing.assert_array_equal(found, expected)

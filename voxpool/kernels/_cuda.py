@@ -69,7 +69,7 @@ def compile_source(text: str, names: tuple[str, ...], arch: str) -> Binary:
     """
     from cupy.cuda import nvrtc
 
-    program = nvrtc.createProgram(text, "pool.cu", (), ())
+    program = nvrtc.createProgram(text, "kernels.cu", (), ())
     try:
         for name in names:
             nvrtc.addNameExpression(program, name)
@@ -191,6 +191,16 @@ def module(name: str, names: tuple[str, ...], device: torch.device) -> Module:
     index = torch.cuda.current_device() if device.index is None else device.index
     with _lock:
         return _load(name, names, index)
+
+
+def address(tensor: torch.Tensor | None) -> np.uintp:
+    """Where a tensor's elements lie, as an argument of a kernel; 0 where there is none."""
+    return np.uintp(0 if tensor is None else tensor.data_ptr())
+
+
+def blocks(work: int, per_block: int) -> int:
+    """How many blocks it takes."""
+    return -(-work // per_block)
 
 
 def refusal() -> str | None:

@@ -1,4 +1,4 @@
-"""Make every segment one face-connected component, and merge the ones that are too small (CPU).
+"""Make every segment one face-connected component, and merge the ones that are too small, on the CPU.
 
 Determinism: serial, and in raster order throughout.
 """
@@ -12,24 +12,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-
-@njit(cache=True, nogil=True, boundscheck=False)
-def _find(parent: Any, a: Any) -> Any:
-    while parent[a] != a:
-        parent[a] = parent[parent[a]]
-        a = parent[a]
-    return a
-
-
-@njit(cache=True, nogil=True, boundscheck=False)
-def _join(parent: Any, a: Any, b: Any) -> Any:
-    """Join two sets; the lower number stays the root, so roots are in raster order of their first voxel."""
-    a = _find(parent, a)
-    b = _find(parent, b)
-    if a < b:
-        parent[b] = a
-    elif b < a:
-        parent[a] = b
+from voxpool.kernels.merging_numba import join, merge_components, number_groups
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
@@ -53,27 +36,13 @@ def _runs(segments: Any, out: Any, parent: Any) -> Any:
                     # A pair of runs is joined at the first voxel at which they touch.
                     above = np.int64(out[z, y - 1, x]) if y > 0 and segments[z, y - 1, x] == label else -1
                     if above >= 0 and (x == start or out[z, y - 1, x - 1] != above):
-                        _join(parent, above, runs)
+                        join(parent, above, runs)
                     above = np.int64(out[z - 1, y, x]) if z > 0 and segments[z - 1, y, x] == label else -1
                     if above >= 0 and (x == start or out[z - 1, y, x - 1] != above):
-                        _join(parent, above, runs)
+                        join(parent, above, runs)
                     x += 1
                 runs += 1
     return runs
-
-
-@njit(cache=True, nogil=True, boundscheck=False)
-def _number(parent: Any, count: Any, number: Any) -> Any:
-    """Give every element the rank of its root among the roots; return how many roots there are."""
-    roots = 0
-    for i in range(count):
-        root = _find(parent, i)
-        if root == i:
-            number[i] = roots
-            roots += 1
-        else:
-            number[i] = number[root]
-    return roots
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
@@ -114,107 +83,33 @@ def _touch(components: Any, small: Any, ends: Any, neighbours: Any) -> None:
                             ends[a] += 1
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
-def _merge(
-    order: Any,
-    starts: Any,
-    ends: Any,
-    neighbours: Any,
-    sizes: Any,
-    sums: Any,
-    parent: Any,
-    ring: Any,
-    min_size: Any,
-    enough: Any,
-) -> None:
-    """Join small groups with the adjacent group of the nearest mean feature until `enough` groups are left.
-
-    The members of a group form a ring of links; swapping one link of each of two rings makes them one.
-    """
-    left, channels = sums.shape
-    for start in order:
-        if left <= enough:
-            break
-        root = _find(parent, start)
-        if sizes[root] >= min_size:
-            continue
-        target = np.int64(-1)
-        nearest = np.inf
-        member = start
-        while True:
-            for i in range(starts[member], ends[member]):
-                other = _find(parent, np.int64(neighbours[i]))
-                if other in (root, target):
-                    continue
-                distance = 0.0
-                for c in range(channels):
-                    d = sums[root, c] / sizes[root] - sums[other, c] / sizes[other]
-                    distance += d * d
-                if distance < nearest or (distance == nearest and other < target):
-                    nearest = distance
-                    target = other
-            member = np.int64(ring[member])
-            if member == start:
-                break
-        if target < 0:
-            continue
-        left -= 1
-        low, high = min(root, target), max(root, target)
-        parent[high] = low
-        sizes[low] += sizes[high]
-        for c in range(channels):
-            sums[low, c] += sums[high, c]
-        ring[low], ring[high] = ring[high], ring[low]
-
-
-def _absorb(components: np.ndarray, features: np.ndarray, count: int, min_size: float, enough: int) -> int:
+def _measure_and_merge(components: np.ndarray, features: np.ndarray, count: int, min_size: float, enough: int) -> int:
     """Merge the components below `min_size`, in place, until `enough` are left; return how many are left."""
     flat = components.reshape(-1)
     sizes = np.zeros(count, np.int64)
     sums = np.zeros((count, len(features)))
     _measure(flat, features.reshape(len(features), -1), sizes, sums)
-    small = sizes < min_size
-    order = np.flatnonzero(small)
-    order = order[np.argsort(sizes[order], kind="stable")]
-    faces = np.cumsum(np.where(small, 6 * sizes, 0))
-    starts = np.concatenate(([0], faces[:-1]))
-    ends = starts.copy()
-    neighbours = np.empty(faces[-1], np.int32)
-    _touch(components, small, ends, neighbours)
-    parent = np.arange(count, dtype=np.int32)
-    ring = parent.copy()
-    _merge(order, starts, ends, neighbours, sizes, sums, parent, ring, float(min_size), enough)
-    number = np.empty(count, np.int32)
-    left: int = _number(parent, count, number)
+
+    def touch(small: np.ndarray, starts: np.ndarray, total: int) -> tuple[np.ndarray, np.ndarray]:
+        neighbours, ends = np.empty(total, np.int32), starts.copy()
+        _touch(components, small, ends, neighbours)
+        return neighbours, ends
+
+    number, left = merge_components(sizes, sums, min_size, enough, touch)
     _renumber(flat, number)
     return left
 
 
-def connect_numba(segments: np.ndarray, features: np.ndarray, min_size: float, most: int) -> tuple[np.ndarray, int]:
-    """Split segments into face-connected components, merge small ones and the smallest of too many.
-
-    Small components are taken from the smallest up (equal sizes: by their first voxel in raster order). One
-    whose group is still too small joins the adjacent group whose mean feature is nearest (equal: whose first
-    voxel comes first); a group without a neighbour inside the mask stays. If more than `most` groups are
-    left, the same is done to those below the mean size of `most` groups, until there are only so many.
-
-    Args:
-        segments: (D, H, W) int32, negative outside the mask.
-        features: (C, D, H, W) float32.
-        min_size: Smallest size, in voxels, that is left alone.
-        most: Number of groups that is not too many.
-
-    Returns:
-        (D, H, W) int32 with ids 0..K-1 in raster order of their first voxel and -1 outside; and K.
-    """
+def connect(segments: np.ndarray, features: np.ndarray, min_size: float, most: int) -> tuple[np.ndarray, int]:
+    """See `voxpool.kernels.slic_rules.SlicKernels.connect`."""
     components = np.empty_like(segments)
     parent = np.empty(segments.size, np.int32)
     runs = _runs(segments, components, parent)
     number = np.empty(runs, np.int32)
-    count = _number(parent, runs, number)
+    count = number_groups(parent, runs, number)
     _renumber(components.reshape(-1), number)
-    count = _absorb(components, features, count, float(min_size), 1)
+    count = _measure_and_merge(components, features, count, float(min_size), 1)
     if count > most:
         mean_size = np.count_nonzero(components >= 0) / most
-        count = _absorb(components, features, count, mean_size, most)
+        count = _measure_and_merge(components, features, count, mean_size, most)
     return components, count

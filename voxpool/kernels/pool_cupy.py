@@ -39,20 +39,12 @@ def kernel_names(dtype: torch.dtype) -> tuple[str, ...]:
 def _launch(like: Tensor, kernel: str, grid: tuple[int, ...], *args: Tensor | np.generic | None) -> None:
     """Run `kernel<type of like, ...>`; `kernel` holds `{}` in place of the type."""
     module = _cuda.module("pool.cu", kernel_names(like.dtype), like.device)
-    values = tuple(_address(a) if a is None or isinstance(a, Tensor) else a for a in args)
+    values = tuple(_cuda.address(a) if a is None or isinstance(a, Tensor) else a for a in args)
     module.get_function(kernel.format(_ELEMENTS[like.dtype]))(grid, (_THREADS,), values)
 
 
-def _address(tensor: Tensor | None) -> np.uintp:
-    return np.uintp(0 if tensor is None else tensor.data_ptr())
-
-
-def _blocks(work: int, per_block: int) -> int:
-    return -(-work // per_block)
-
-
 def _group(channels: int) -> int:
-    return max(_GROUP, _blocks(channels, _MOST_BLOCKS))
+    return max(_GROUP, _cuda.blocks(channels, _MOST_BLOCKS))
 
 
 def _width(channels: int) -> int:
@@ -95,7 +87,7 @@ def _pool(
     groups = samples * num_segments
     arrays = (*partials, last, order.counts if mean else None, out, where)
     numbers = (np.int32(groups), np.int32(channels), np.int32(num_segments))
-    _launch(x, f"pool_pieces<{{}}, {reduction}>", (_blocks(groups * channels, _THREADS),), *arrays, *numbers)
+    _launch(x, f"pool_pieces<{{}}, {reduction}>", (_cuda.blocks(groups * channels, _THREADS),), *arrays, *numbers)
     return out, where, order
 
 
@@ -108,7 +100,7 @@ def _reduce_chunks(x: Tensor, order: Plan, reduction: str) -> _Partials:
         rows = layout.is_channels_last(x)
         share = _width(channels) if rows else _group(channels)
         name = f"pool_chunks{'_rows' if rows else ''}<{{}}, {reduction}>"
-        grid = (_blocks(chunks, _WARPS), _blocks(channels, share))
+        grid = (_cuda.blocks(chunks, _WARPS), _cuda.blocks(channels, share))
         numbers = (np.int32(chunks), np.int32(channels), np.int32(size), np.int32(share))
         _launch(x, name, grid, x, *order[:4], *partials, *numbers)
     return partials
@@ -122,7 +114,7 @@ def _fold(x: Tensor, partials: _Partials, starts: Tensor, reduction: str) -> _Pa
     _launch(
         x,
         f"fold_pieces<{{}}, {reduction}>",
-        (_blocks(groups * channels, _THREADS),),
+        (_cuda.blocks(groups * channels, _THREADS),),
         *partials,
         starts,
         *joined,
@@ -165,13 +157,13 @@ def unpool(pooled: Tensor, segments: Tensor, base: Tensor | None, channels_last:
         pack = _pack(channels, table, under, out)
         width, voxels = _width(channels // pack), samples * size
         arrays = (table, segments, under, out)
-        grid = (_blocks(voxels * width, _THREADS),)
+        grid = (_cuda.blocks(voxels * width, _THREADS),)
         _launch(out, f"unpool_rows<{{}}, {pack}>", grid, *arrays, np.int32(voxels), *numbers, np.int32(width))
     else:
         pack = _pack(size, segments, under, out)
         packs, group = samples * size // pack, _group(channels)
         arrays = (pooled, segments, under, out)
-        plane = (_blocks(packs, _THREADS), _blocks(channels, group))
+        plane = (_cuda.blocks(packs, _THREADS), _cuda.blocks(channels, group))
         _launch(out, f"unpool<{{}}, {pack}>", plane, *arrays, np.int32(packs), *numbers, np.int32(group))
     return out
 
@@ -185,7 +177,7 @@ def scatter(pooled: Tensor, argmax: Tensor, size: int, channels_last: bool) -> T
     _launch(
         pooled,
         "scatter<{}>",
-        (_blocks(pooled.numel(), _THREADS),),
+        (_cuda.blocks(pooled.numel(), _THREADS),),
         pooled,
         argmax.contiguous(),
         out,

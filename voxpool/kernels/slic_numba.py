@@ -10,7 +10,7 @@ they survive a fork and may be entered from several threads at once.
 # Kernels take flat arrays, as many as they need.
 # ruff: noqa: PLR0912, PLR0913, PLR0917
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -18,7 +18,11 @@ from typing import Any
 import numpy as np
 from numba import get_num_threads, njit
 
+from voxpool.kernels.connectivity_numba import connect
 from voxpool.kernels.nearest_numba import WIDTH, nearest
+from voxpool.kernels.slic_rules import FEATURE_STEP, check_usable, percentile_ranks, percentile_stride, usable
+
+__all__ = ["assign", "connect", "scale"]
 
 
 @njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")
@@ -171,26 +175,35 @@ def _move(centres: np.ndarray, sums: np.ndarray) -> None:
     centres[used, 3:] = sums[used, 4:] / count
 
 
-def slic_numba(
+def scale(channel: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """See `voxpool.kernels.slic_rules.SlicKernels.scale`."""
+    values = channel[inside].astype(np.float64)
+    check_usable(np.count_nonzero(~usable(values)))
+    some = values[:: percentile_stride(values.size)]
+    ranks = percentile_ranks(some.size)
+    low, high = np.partition(some, ranks)[list(ranks)]
+    if low == high:
+        low, high = values.min(), values.max()
+    scaled = np.zeros(channel.shape, np.float32)
+    if low < high:
+        values -= low
+        values /= high - low
+        np.clip(values, -1, 2, out=values)
+        values /= FEATURE_STEP
+        np.rint(values, out=values)
+        scaled[inside] = values * FEATURE_STEP
+    return scaled
+
+
+def assign(
     features: np.ndarray,
     inside: np.ndarray,
-    edges: tuple[np.ndarray, np.ndarray, np.ndarray],
+    edges: Sequence[np.ndarray],
     weights: np.ndarray,
     iterations: int,
+    report: Callable[[int], object] = lambda done: None,
 ) -> np.ndarray:
-    """Group the voxels inside the mask around the centres of a grid (Achanta et al. 2012, section 3).
-
-    Args:
-        features: (C, D, H, W) float32, multiples of 2^-16 of at most a few units, so that sums are exact.
-        inside: (D, H, W) boolean mask.
-        edges: For each axis the first index of every grid cell, and the length of the axis at the end.
-        weights: (4,) float64: weight of a squared distance of one voxel along each axis, and of a squared
-            difference of one unit of each feature.
-        iterations: Number of assignments, at least 1.
-
-    Returns:
-        (D, H, W) int32: number of the grid cell whose centre a voxel belongs to, -1 outside the mask.
-    """
+    """See `voxpool.kernels.slic_rules.SlicKernels.assign`."""
     channels = features.shape[0]
     layers = edges[0].size - 1
     cells = layers * (edges[1].size - 1) * (edges[2].size - 1)
@@ -218,13 +231,14 @@ def slic_numba(
         each_layer(partial(_pack_layer, features, inside, *edges, starts, offsets, packed, sums))
         _move(centres, sums)
 
-        def assign(layer: int) -> None:
+        def assign_layer(layer: int) -> None:
             slot = slots[layer % 3]
             _assign_layer(offsets, packed, *edges, starts, centres, weights, chosen, slot, layer, (0,) * channels)
 
-        for _ in range(iterations):
+        for done in range(iterations):
             slots[:] = 0
-            each_layer(assign)
+            each_layer(assign_layer)
             _move(centres, slots.sum(axis=0))
+            report(done + 1)
         each_layer(partial(_unpack_layer, inside, *edges, starts, chosen, segments))
     return segments

@@ -41,14 +41,19 @@ def check_spacing(spacing: Sequence[float] | None, ndim: int) -> tuple[float, ..
     return values
 
 
-def check_mask(mask: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """A boolean mask of the given shape with at least one voxel; all true when there is none."""
+def check_mask(mask: Any, shape: tuple[int, ...], device: Any = None) -> Any:
+    """A boolean mask of the given shape with at least one voxel; all true when there is none.
+
+    NumPy; or torch on a device, where one is given.
+    """
+    xp: Any = np if device is None else sys.modules["torch"]
+    place = {} if device is None else {"device": device}
     if mask is None:
-        return np.ones(shape, bool)
-    array = to_numpy(mask)
-    if array.shape != shape:
-        raise UsageError(f"mask must have the shape of the image, {shape}, got {array.shape}.")
-    array = array.astype(bool)
+        return xp.ones(shape, dtype=xp.bool, **place)
+    array = to_numpy(mask) if device is None else xp.as_tensor(mask, device=device)
+    if tuple(array.shape) != tuple(shape):
+        raise UsageError(f"mask must have the shape of the image, {tuple(shape)}, got {tuple(array.shape)}.")
+    array = array.astype(bool) if device is None else array.to(xp.bool)
     if not array.any():
         raise UsageError("mask is empty: it must be true in at least one voxel.")
     return array
@@ -63,10 +68,13 @@ def check_count(n_segments: int, voxels: int) -> int:
     return int(n_segments)
 
 
-def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box that holds every true voxel."""
+def bounding_box(mask: Any) -> tuple[slice, ...]:
+    """The smallest box that holds every true voxel of a mask, NumPy or torch."""
     box = []
     for axis in range(mask.ndim):
-        used = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        used = mask
+        for other in reversed([a for a in range(mask.ndim) if a != axis]):
+            used = used.any(other)
+        used = np.flatnonzero(to_numpy(used))
         box.append(slice(int(used[0]), int(used[-1]) + 1))
     return tuple(box)

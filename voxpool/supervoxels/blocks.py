@@ -7,7 +7,7 @@ import numpy as np
 
 from voxpool.errors import UsageError
 from voxpool.supervoxels._arrays import bounding_box, check_count, check_mask, check_spacing, like
-from voxpool.supervoxels.grid import cell_edges, fit_grid
+from voxpool.supervoxels.grid import cell_edges, fit_grid, occupancy
 
 
 def blocks(
@@ -55,7 +55,7 @@ def blocks(
         n_segments = check_count(n_segments, int(np.count_nonzero(inside)))
         box = bounding_box(inside)
         inner = np.ascontiguousarray(inside[box])
-        counts = fit_grid(inner, mm, n_segments)
+        counts = fit_grid(occupancy(inner), mm, n_segments)
         starts = [s.start + cell_edges(n, cells) for s, n, cells in zip(box, inner.shape, counts, strict=True)]
     else:
         sizes = _sizes(size, spacing, mm)

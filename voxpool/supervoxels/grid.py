@@ -1,13 +1,35 @@
 """The regular grid that blocks are and that SLIC starts from: about equal steps in mm along every axis."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 
-# Number of cells per axis, and how many of the cells touch the mask.
-Grid = tuple[tuple[int, ...], int]
+from voxpool.supervoxels._arrays import is_tensor
+
+Cells = tuple[int, ...]
+"""Number of cells of a grid along each axis."""
+
+
+@dataclass(frozen=True)
+class Occupancy:
+    """Which parts of an array a mask fills.
+
+    Attributes:
+        shape: Of the mask.
+        voxels: That are in the mask.
+        count: Takes the number of cells per axis of some grids over the array, and returns how many cells of each touch
+            the mask. On a GPU it waits for the device once.
+    """
+
+    shape: tuple[int, ...]
+    voxels: int
+    count: Callable[[Sequence[Cells]], list[int]]
+
 
 _PRECISION = 1.01
 _OBLONG_PENALTY = 0.5
@@ -18,51 +40,60 @@ def cell_edges(length: int, cells: int) -> np.ndarray:
     return np.arange(cells + 1, dtype=np.int64) * length // cells
 
 
-def count_touched(mask: np.ndarray, options: Sequence[Iterable[int]]) -> Iterator[Grid]:
-    """Count the cells that hold a voxel of the mask, for every grid made of the options of each axis.
+def occupancy(mask: Any) -> Occupancy:
+    """Prepare to count the cells that hold a voxel of a mask; boolean, any number of axes, NumPy or torch."""
+    shape, voxels = tuple(mask.shape), int(mask.sum())
+    if voxels == math.prod(shape):
+        return Occupancy(shape, voxels, lambda grids: [math.prod(cells) for cells in grids])
+    xp: Any = sys.modules["torch"] if is_tensor(mask) else np
+    summed = mask
+    for axis in range(mask.ndim):
+        summed = xp.cumsum(summed, axis, dtype=xp.int32)
 
-    Yields:
-        Number of cells per axis, and how many of these cells touch the mask.
-    """
+    def touched(cells: Cells) -> Any:
+        # the voxels of a cell are differences of sums up to its corners
+        at = summed
+        for axis, (length, count) in enumerate(zip(shape, cells, strict=True)):
+            last = cell_edges(length, count)[1:] - 1
+            ends = xp.asarray(last) if xp is np else xp.from_numpy(last).to(mask.device)
+            taken = at[(slice(None),) * axis + (ends,)]
+            first = taken[(slice(None),) * axis + (slice(None, 1),)]
+            at = xp.concatenate([first, xp.diff(taken, 1, axis)], axis)
+        return (at != 0).sum()
 
-    def count(touched: np.ndarray, axis: int, cells: tuple[int, ...]) -> Iterator[Grid]:
-        if axis == mask.ndim:
-            yield cells, int(np.count_nonzero(touched))
-            return
-        for n in options[axis]:
-            starts = cell_edges(mask.shape[axis], n)[:-1]
-            yield from count(np.maximum.reduceat(touched, starts, axis=axis), axis + 1, (*cells, n))
+    def count(grids: Sequence[Cells]) -> list[int]:
+        found = [touched(cells) for cells in grids]
+        return [int(n) for n in xp.stack(found).tolist()]
 
-    if mask.all():
-        yield from ((cells, math.prod(cells)) for cells in product(*options))
-    else:
-        yield from count(mask.view(np.uint8), 0, ())
+    return Occupancy(shape, voxels, count)
 
 
-def fit_grid(mask: np.ndarray, spacing: tuple[float, ...], goal: float) -> tuple[int, ...]:
-    """Find a grid of nearly cubic cells about `goal` of which touch the mask.
+def fit_grid(filled: Occupancy, spacing: tuple[float, ...], goal: float) -> Cells:
+    """Find a grid of nearly cubic cells about `goal` of which touch a mask.
 
     The step is bisected. As several axes may change their number of cells at the same step, each axis may
     then have one cell less or more than at that step; the nearest count wins, oblong cells at a penalty.
 
     Args:
-        mask: Boolean array, any number of axes; the grid spans the whole array.
+        filled: What `occupancy` says of the mask; the grid spans the whole array.
         spacing: Voxel size in mm, one per axis.
         goal: Wanted number of cells, at least 1.
 
     Returns:
         Number of cells per axis.
     """
-    lengths = [n * s for n, s in zip(mask.shape, spacing, strict=True)]
-    wide = [length for n, length in zip(mask.shape, lengths, strict=True) if n > 1] or [1.0]
+    shape = filled.shape
+    lengths = [n * s for n, s in zip(shape, spacing, strict=True)]
+    wide = [length for n, length in zip(shape, lengths, strict=True) if n > 1] or [1.0]
 
     def ideal(step: float) -> list[float]:
-        return [min(n, max(1.0, length / step)) for n, length in zip(mask.shape, lengths, strict=True)]
+        return [min(n, max(1.0, length / step)) for n, length in zip(shape, lengths, strict=True)]
 
     def touched(step: float) -> int:
-        return next(count_touched(mask, [[round(n)] for n in ideal(step)]))[1]
+        return filled.count([tuple(round(n) for n in ideal(step))])[0]
 
-    coarse = fine = float(np.prod(wide) * mask.mean() / goal) ** (1 / len(wide))
+    share = filled.voxels / math.prod(shape)
+    coarse = fine = float(math.prod(wide) * share / goal) ** (1 / len(wide))
     while touched(coarse) > goal:
         coarse *= 1.1
     while touched(fine) < goal:
@@ -74,16 +105,15 @@ def fit_grid(mask: np.ndarray, spacing: tuple[float, ...], goal: float) -> tuple
         else:
             coarse = step
     wanted = ideal((coarse * fine) ** 0.5)
-    options = [
-        range(max(1, round(n) - 1), min(length, round(n) + 1) + 1) for n, length in zip(wanted, mask.shape, strict=True)
-    ]
+    options = [range(max(1, round(n) - 1), min(length, round(n) + 1) + 1) for n, length in zip(wanted, shape, strict=True)]
+    grids = list(product(*options))
 
-    def misfit(grid: Grid) -> float:
-        cells, count = grid
+    def misfit(found: tuple[Cells, int]) -> float:
+        cells, touching = found
         oblong = sum(math.log(n / w) ** 2 for n, w in zip(cells, wanted, strict=True))
-        return abs(math.log(count / goal)) + _OBLONG_PENALTY * oblong
+        return abs(math.log(touching / goal)) + _OBLONG_PENALTY * oblong
 
-    return min(count_touched(mask, options), key=misfit)[0]
+    return min(zip(grids, filled.count(grids), strict=True), key=misfit)[0]
 
 
 def mean_step(shape: tuple[int, ...], spacing: tuple[float, ...], cells: tuple[int, ...]) -> float:

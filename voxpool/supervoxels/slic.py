@@ -1,23 +1,25 @@
 """SLIC supervoxels and superpixels (Achanta et al., IEEE TPAMI 34(11), 2012), in 2D and 3D, with a mask."""
 
-from collections.abc import Sequence
-from typing import Any
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from voxpool.errors import UsageError
-from voxpool.supervoxels._arrays import bounding_box, check_count, check_mask, check_spacing, like, to_numpy
-from voxpool.supervoxels.grid import cell_edges, fit_grid, mean_step
+from voxpool.supervoxels._arrays import bounding_box, check_count, check_mask, check_spacing, is_tensor, like, to_numpy
+from voxpool.supervoxels.grid import Cells, cell_edges, fit_grid, mean_step, occupancy
+
+if TYPE_CHECKING:
+    from voxpool.kernels.slic_rules import SlicKernels
 
 DEFAULT_COMPACTNESS = 0.1
-# Weights and ranges beyond these leave float32 and float64.
+# Weights beyond this leave float32.
 _MAX_COMPACTNESS = 1e6
-_MAX_VALUE = 1e300
-_FEATURE_STEP = 2.0**-16
 _TOLERANCE = 0.05
 _CORRECTIONS = 2
 _MAX_CORRECTION = 1.5
-_PERCENTILE_VOXELS = 1 << 20
 
 
 def slic(
@@ -30,6 +32,7 @@ def slic(
     max_num_iter: int = 10,
     min_size_factor: float = 0.25,
     channel_axis: int | None = None,
+    progress: Callable[[float], object] | None = None,
 ) -> Any:
     """Group the voxels of an image into connected, compact segments of similar intensity.
 
@@ -49,7 +52,9 @@ def slic(
     when more than 5 % are missing, the grid is made finer, at most twice. So K is within 5 % of `n_segments`,
     but for a mask of many islands (even the smallest stays a segment) and for a grid of only a few cells.
 
-    Determinism: the same input gives the same segments, bit for bit, for any number of threads.
+    A tensor on an NVIDIA GPU is segmented there, where CuPy runs, and on the CPU otherwise.
+
+    Determinism: the same input gives the same segments, bit for bit, for any number of threads, on CPU and GPU.
 
     Args:
         image: (H, W) or (D, H, W), plus an axis of channels where `channel_axis` names one; NumPy or torch.
@@ -60,6 +65,8 @@ def slic(
         max_num_iter: Number of assignments of voxels to centres.
         min_size_factor: Smallest allowed segment, as a fraction of the mean size.
         channel_axis: Axis of the channels, or None for a single-channel image.
+        progress: Called after every assignment with the share of the work that is done, 1 at the end; it starts again
+            where the grid has to be made finer. What it raises ends the work and reaches the caller.
 
     Returns:
         Segments of the spatial shape, int32, NumPy or torch as the image: ids 0..K-1 in raster order of their
@@ -75,8 +82,11 @@ def slic(
         >>> int(slic(image, 8).max()) + 1
         8
     """
-    channels = _channels_first(image, channel_axis)
-    shape = channels.shape[1:]
+    device = _device(image)
+    kernels = _kernels(device)
+    xp: Any = np if device is None else sys.modules["torch"]
+    channels = _channels_first(to_numpy(image) if device is None else image.detach(), channel_axis, xp)
+    shape = tuple(channels.shape[1:])
     mm = check_spacing(spacing, len(shape))
     if not 0 < compactness <= _MAX_COMPACTNESS:
         raise UsageError(f"compactness must be above 0 and at most 1e6, got {compactness}.")
@@ -84,115 +94,107 @@ def slic(
         raise UsageError(f"max_num_iter must be at least 1, got {max_num_iter}.")
     if not 0 <= min_size_factor < 1:
         raise UsageError(f"min_size_factor must be at least 0 and less than 1, got {min_size_factor}.")
-    inside = check_mask(mask, shape)
-    n_segments = check_count(n_segments, int(np.count_nonzero(inside)))
+    inside = check_mask(mask, shape, device)
+    voxels = int(inside.sum())
+    n_segments = check_count(n_segments, voxels)
 
-    box = bounding_box(inside)
-    inner = np.ascontiguousarray(inside[box])
-    features = np.stack([_scale(channel[box], inner) for channel in channels])
-    segments = np.full(shape, -1, np.int32)
-    segments[box] = _segment(
+    box = bounding_box(inside) if mask is not None else (slice(None),) * len(shape)
+    inner = inside[box]
+    if len(shape) == 2:
+        # The layers of the grid's first axis are what threads share, so depth 1 goes in the middle.
+        channels, inner, mm = channels[:, :, None], inner[:, None], (mm[0], 1.0, mm[1])
+        box = (box[0], slice(None), box[1])
+    features = xp.stack([kernels.scale(channel[box], inner) for channel in channels])
+    found = _segment(
+        kernels,
         features,
         inner,
         mm,
         n_segments,
         compactness=compactness,
         iterations=max_num_iter,
-        min_size=min_size_factor * np.count_nonzero(inner) / n_segments,
+        min_size=min_size_factor * voxels / n_segments,
+        report=progress or (lambda fraction: None),
     )
-    return like(segments, image)
+    segments = xp.zeros_like(inside, dtype=xp.int32) - xp.ones_like(inside, dtype=xp.int32)
+    segments.reshape(channels.shape[1:])[box] = found
+    return like(segments, image) if device is None else segments
 
 
-def _channels_first(image: Any, channel_axis: int | None) -> np.ndarray:
-    array = to_numpy(image)
-    if array.dtype.kind not in "biuf":
+def _device(image: Any) -> Any:
+    """The GPU that holds an image where it can be segmented there, None for the CPU."""
+    if not is_tensor(image) or not image.is_cuda:
+        return None
+    from voxpool.kernels._cuda import refusal
+
+    return image.device if refusal() is None else None
+
+
+def _kernels(device: Any) -> "SlicKernels":
+    return cast("SlicKernels", import_module(f"voxpool.kernels.slic_{'numba' if device is None else 'cupy'}"))
+
+
+def _channels_first(array: Any, channel_axis: int | None, xp: Any) -> Any:
+    if array.dtype.is_complex if is_tensor(array) else array.dtype.kind not in "biuf":
         raise UsageError(f"the image must hold integers or floating-point numbers, got {array.dtype}.")
-    if array.size == 0:
-        raise UsageError(f"the image has no voxels: its shape is {array.shape}.")
+    if 0 in array.shape:
+        raise UsageError(f"the image has no voxels: its shape is {tuple(array.shape)}.")
     ndim = array.ndim - (channel_axis is not None)
     if ndim not in (2, 3):
         raise UsageError(
-            f"the image must have 2 or 3 spatial axes, got shape {array.shape} with "
+            f"the image must have 2 or 3 spatial axes, got shape {tuple(array.shape)} with "
             f"channel_axis={channel_axis}: pass one volume at a time and name its channels with channel_axis."
         )
     if channel_axis is None:
         array = array[None]
     elif -array.ndim <= channel_axis < array.ndim:
-        array = np.moveaxis(array, channel_axis, 0)
+        array = xp.moveaxis(array, channel_axis, 0)
     else:
         raise UsageError(f"channel_axis is {channel_axis}, but the image has only {array.ndim} axes.")
     return array
 
 
-def _scale(channel: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Scale one channel by its percentiles inside the mask, to float32 multiples of 2^-16; 0 outside."""
-    values = channel[inside].astype(np.float64)
-    unusable = np.count_nonzero(~(np.abs(values) <= _MAX_VALUE))
-    if unusable:
-        raise UsageError(
-            f"the image has {unusable} NaN, infinite or immense voxels inside the mask: "
-            "replace them, or leave them out of the mask."
-        )
-    # An odd stride does not keep step with the axes, whose lengths are mostly even.
-    some = values[:: values.size // _PERCENTILE_VOXELS | 1]
-    last = some.size - 1
-    ranks = round(0.01 * last), round(0.99 * last)
-    low, high = np.partition(some, ranks)[list(ranks)]
-    if low == high:
-        low, high = values.min(), values.max()
-    scaled = np.zeros(channel.shape, np.float32)
-    if low < high:
-        values -= low
-        values /= high - low
-        np.clip(values, -1, 2, out=values)
-        values /= _FEATURE_STEP
-        np.rint(values, out=values)
-        scaled[inside] = values * _FEATURE_STEP
-    return scaled
-
-
 def _segment(
-    features: np.ndarray,
-    inside: np.ndarray,
+    kernels: "SlicKernels",
+    features: Any,
+    inside: Any,
     spacing: tuple[float, ...],
     n_segments: int,
     *,
     compactness: float,
     iterations: int,
     min_size: float,
-) -> np.ndarray:
+    report: Callable[[float], object],
+) -> Any:
     """Run SLIC on a grid that is made finer until about n_segments remain after connection."""
-    from voxpool.kernels.connectivity_numba import connect_numba
-    from voxpool.kernels.slic_numba import slic_numba
-
-    shape = inside.shape
-    if len(shape) == 2:
-        # The layers of the grid's first axis are what threads share, so depth 1 goes in the middle.
-        features, inside = features[:, :, None], inside[:, None]
-        spacing = (spacing[0], 1.0, spacing[1])
     most = int((1 + _TOLERANCE) * n_segments)
-    limit = min(_MAX_CORRECTION * n_segments, float(np.count_nonzero(inside)))
+    filled = occupancy(inside)
+    limit = min(_MAX_CORRECTION * n_segments, float(filled.voxels))
 
-    def run(cells: tuple[int, ...]) -> tuple[np.ndarray, int]:
-        z, y, x = (cell_edges(n, c) for n, c in zip(inside.shape, cells, strict=True))
-        step = mean_step(inside.shape, spacing, cells)
+    def run(cells: Cells) -> tuple[Any, int]:
+        edges = tuple(cell_edges(n, c) for n, c in zip(filled.shape, cells, strict=True))
+        step = mean_step(filled.shape, spacing, cells)
         weights = np.array([(compactness * s / step) ** 2 for s in spacing] + [1 / len(features)])
-        assigned = slic_numba(features, inside, (z, y, x), weights, iterations)
-        return connect_numba(assigned, features, min_size, most)
+        # connecting takes about as long as two assignments
+        done = kernels.assign(
+            features, inside, edges, weights, iterations, lambda number: report(number / (iterations + 2))
+        )
+        return kernels.connect(done, features, min_size, most)
 
     goal = float(n_segments)
-    cells = fit_grid(inside, spacing, goal)
+    cells = fit_grid(filled, spacing, goal)
     segments, found = run(cells)
     for _ in range(_CORRECTIONS):
         if found >= (1 - _TOLERANCE) * n_segments or goal >= limit:
             break
         goal = min(goal * n_segments / found, limit)
-        finer = fit_grid(inside, spacing, goal)
+        finer = fit_grid(filled, spacing, goal)
         while finer == cells and goal < limit:
             goal = min(goal * (1 + _TOLERANCE), limit)
-            finer = fit_grid(inside, spacing, goal)
+            finer = fit_grid(filled, spacing, goal)
         cells = finer
         again = run(cells)
         if abs(again[1] - n_segments) < abs(found - n_segments):
             segments, found = again
-    return segments.reshape(shape)
+    report(1.0)
+    return segments

@@ -29,11 +29,18 @@ def _load(name: str) -> ModuleType:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "case" in metafunc.fixturenames:
         metafunc.parametrize("case", _load("cases").CASES.values(), ids=_load("cases").CASES)
+    if "slic_case" in metafunc.fixturenames:
+        metafunc.parametrize("slic_case", _load("slic_cases").CASES.values(), ids=_load("slic_cases").CASES)
 
 
 @pytest.fixture(scope="session")
 def cases() -> ModuleType:
     return _load("cases")
+
+
+@pytest.fixture(scope="session")
+def slic_cases() -> ModuleType:
+    return _load("slic_cases")
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@
 // -fsanitize=address accesses out of bounds are.
 #pragma once
 #include <algorithm>
+#include <cmath>
 #include <csetjmp>
 #include <cstdint>
 #include <cstdio>
@@ -360,6 +361,19 @@ template <class T> T __reduce_max_sync(unsigned mask, T v) {
 template <class T> T __reduce_min_sync(unsigned mask, T v) {
   return on_cpu::fold(mask, on_cpu::meet(mask, on_cpu::REDUCE_MIN, on_cpu::pack(v)), v, [](T a, T b) { return min(a, b); });
 }
+template <class T> T atomicAdd(T* at, T value) { return __atomic_fetch_add(at, value, __ATOMIC_RELAXED); }
+inline int atomicMin(int* at, int value) {
+  int before = __atomic_load_n(at, __ATOMIC_RELAXED);
+  while (value < before && !__atomic_compare_exchange_n(at, &before, value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
+  return before;
+}
+// the compiler is told not to fuse operations
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline double __dadd_rn(double a, double b) { return a + b; }
+inline double __dmul_rn(double a, double b) { return a * b; }
+inline int __popc(unsigned v) { return __builtin_popcount(v); }
+inline int __clz(int v) { return v ? __builtin_clz(unsigned(v)) : 32; }
 inline int __ffs(int v) { return __builtin_ffs(v); }
 inline int __float_as_int(float f) { return bit_cast<int>(f); }
 inline float __int_as_float(int i) { return bit_cast<float>(i); }

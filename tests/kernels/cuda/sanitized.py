@@ -1,4 +1,4 @@
-"""Run cases with kernels built with a sanitizer: `sanitized.py LIBRARY all|small [mistaken]`."""
+"""Run cases with kernels built with a sanitizer: `sanitized.py SOURCE LIBRARY all|small [mistaken]`."""
 
 import contextlib
 import sys
@@ -6,14 +6,14 @@ from pathlib import Path
 
 import cases
 import emulator
+import slic_cases
 import torch
 
-from voxpool.kernels import _cuda, pool_cupy, pool_plan
+from voxpool.kernels import _cuda, pool_cupy, pool_plan, slic_cupy
 
 
-def main(library: Path, chosen: str, *, mistaken: bool) -> None:
-    """Run every kernel in float32 on the cases; the sanitizer speaks up where something is wrong."""
-    torch.set_num_threads(1)
+def pool(library: Path, chosen: str, *, mistaken: bool) -> None:
+    """Run every kernel of `pool.cu` in float32 on the cases; the sanitizer speaks up where something is wrong."""
     if chosen == "small":
         # few threads, each of which costs a sanitizer much, and still every kernel
         pool_cupy._THREADS, pool_cupy._WARPS, pool_plan.FAN_IN = 64, 2, 2
@@ -24,7 +24,19 @@ def main(library: Path, chosen: str, *, mistaken: bool) -> None:
             # of planted mistakes the sanitizer is to find all
             with contextlib.suppress(*[AssertionError] * mistaken):
                 cases.run(pool_cupy, case, torch.float32, channels_last=channels_last, planned=True)
-    sys.stdout.write("all cases ran\n")
 
 
-main(Path(sys.argv[1]), sys.argv[2], mistaken="mistaken" in sys.argv)
+def slic(library: Path, chosen: str, *, mistaken: bool) -> None:
+    """Run every kernel of `slic.cu` on the cases."""
+    if chosen == "small":
+        slic_cupy._THREADS, slic_cupy._MOST_ASSIGNING = 64, 64
+    kernels = emulator.Emulated(library, slic_cases.NAMES)
+    _cuda.module = lambda name, names, device: kernels
+    for case in (slic_cases.CASES if chosen == "all" else slic_cases.SMALL).values():
+        with contextlib.suppress(*[AssertionError] * mistaken):
+            slic_cases.check(slic_cupy, case)
+
+
+torch.set_num_threads(1)
+{"pool.cu": pool, "slic.cu": slic}[sys.argv[1]](Path(sys.argv[2]), sys.argv[3], mistaken="mistaken" in sys.argv)
+sys.stdout.write("all cases ran\n")

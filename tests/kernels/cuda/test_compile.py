@@ -10,11 +10,14 @@ import pytest
 import torch
 
 from voxpool.errors import ResourceError
-from voxpool.kernels import _cuda, pool_cupy
+from voxpool.kernels import _cuda, pool_cupy, slic_cupy
 from voxpool.kernels.registry import FLOAT_DTYPES
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
-ALL = tuple(name for dtype in FLOAT_DTYPES for name in pool_cupy.kernel_names(dtype))
+ALL = {
+    "pool.cu": tuple(name for dtype in FLOAT_DTYPES for name in pool_cupy.kernel_names(dtype)),
+    "slic.cu": tuple(dict.fromkeys(name for channels in (1, 2, 4) for name in slic_cupy.kernel_names(channels))),
+}
 SMALL = "template <class T> __global__ void twice(T* x) { x[threadIdx.x] *= 2; }"
 
 
@@ -31,10 +34,11 @@ def resources(log: str) -> dict[str, tuple[int, int, int]]:
     return found
 
 
+@pytest.mark.parametrize("file", ALL)
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_every_kernel_compiles_and_keeps_to_registers(arch: str) -> None:
-    binary = _cuda.compile_source(_cuda.source("pool.cu"), ALL, arch)
-    assert set(binary.symbols) == set(ALL)
+def test_every_kernel_compiles_and_keeps_to_registers(arch: str, file: str) -> None:
+    binary = _cuda.compile_source(_cuda.source(file), ALL[file], arch)
+    assert set(binary.symbols) == set(ALL[file])
     used = resources(binary.log)
     assert set(used) == set(binary.symbols.values())
     for name, symbol in binary.symbols.items():

@@ -1,0 +1,98 @@
+"""What the backends of SLIC agree on beside their kernels: the intensity scale, and how small components merge."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from voxpool.errors import UsageError
+
+FEATURE_STEP = 2.0**-16
+"""Features are multiples of this, so that sums of them are exact in float64 and as integers."""
+
+_MAX_VALUE = 1e300
+_PERCENTILE_VOXELS = 1 << 20
+
+
+class SlicKernels(Protocol):
+    """What every backend offers, on its own kind of arrays: NumPy on the CPU, torch on a GPU. All give equal results."""
+
+    def scale(self, channel: Any, inside: Any) -> Any:
+        """Scale one channel (D, H, W) by its percentiles inside the mask, to float32 multiples of 2^-16; 0 outside.
+
+        Raises:
+            UsageError: If a value inside the mask is NaN, infinite or immense.
+        """
+
+    def assign(
+        self,
+        features: Any,
+        inside: Any,
+        edges: Sequence[np.ndarray],
+        weights: np.ndarray,
+        iterations: int,
+        report: Callable[[int], object],
+    ) -> Any:
+        """Group the voxels inside the mask around the centres of a grid (Achanta et al. 2012, section 3).
+
+        Args:
+            features: (C, D, H, W), what `scale` returned.
+            inside: (D, H, W) boolean mask.
+            edges: For each axis the first index of every grid cell, and the length of the axis at the end.
+            weights: (4,) float64: weight of a squared distance of one voxel along each axis, and of a squared
+                difference of one unit of each feature.
+            iterations: Number of assignments, at least 1.
+            report: Called with the number of assignments done; what it raises ends the work.
+
+        Returns:
+            (D, H, W) int32: number of the grid cell whose centre a voxel belongs to, -1 outside the mask.
+        """
+
+    def connect(self, segments: Any, features: Any, min_size: float, most: int) -> tuple[Any, int]:
+        """Split segments into face-connected components, merge small ones and the smallest of too many.
+
+        Small components are taken from the smallest up (equal sizes: by their first voxel in raster order). One
+        whose group is still too small joins the adjacent group whose mean feature is nearest (equal: whose first
+        voxel comes first); a group without a neighbour inside the mask stays. If more than `most` groups are
+        left, the same is done to those below the mean size of `most` groups, until there are only so many.
+
+        Args:
+            segments: (D, H, W) int32, negative outside the mask.
+            features: (C, D, H, W), what `scale` returned.
+            min_size: Smallest size, in voxels, that is left alone.
+            most: Number of groups that is not too many.
+
+        Returns:
+            (D, H, W) int32 with ids 0..K-1 in raster order of their first voxel and -1 outside; and K.
+        """
+
+
+def usable(values: Any) -> Any:
+    """Where values are numbers that can be scaled; NumPy or torch."""
+    return abs(values) <= _MAX_VALUE
+
+
+def check_usable(unusable: int) -> None:
+    """Refuse an image with values that cannot be scaled.
+
+    Raises:
+        UsageError: If there are any.
+    """
+    if unusable:
+        raise UsageError(
+            f"the image has {unusable} NaN, infinite or immense voxels inside the mask: "
+            "replace them, or leave them out of the mask."
+        )
+
+
+def percentile_stride(size: int) -> int:
+    """Every how many-th of the values the percentiles are taken from.
+
+    An odd stride does not keep step with the axes, whose lengths are mostly even.
+    """
+    return size // _PERCENTILE_VOXELS | 1
+
+
+def percentile_ranks(size: int) -> tuple[int, int]:
+    """Ranks of the 1st and 99th percentile among so many sorted values."""
+    return round(0.01 * (size - 1)), round(0.99 * (size - 1))
