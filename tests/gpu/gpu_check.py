@@ -29,9 +29,10 @@ Facts = dict[str, Any]
 
 
 def _step(name: str) -> Callable[[], Facts]:
-    from steps import STEPS
+    import slic_steps
+    import steps
 
-    return STEPS[name]
+    return (steps.STEPS | slic_steps.STEPS)[name]
 
 
 def _sanitizer() -> str | None:
@@ -47,6 +48,8 @@ def plan_steps() -> dict[str, tuple[list[str], int]]:
         "correct": ([*here, "correct"], 90),
         "repeats": ([*here, "repeats"], 60),
         "timing": ([*here, "timing"], 90),
+        "slic_correct": ([*here, "slic_correct"], 60),
+        "slic_timing": ([*here, "slic_timing"], 60),
         "streams": ([*here, "streams"], 40),
         "graph": ([*here, "graph"], 40),
         "gradients": ([*here, "gradients"], 60),
@@ -57,7 +60,9 @@ def plan_steps() -> dict[str, tuple[list[str], int]]:
     sanitizer = _sanitizer()
     if sanitizer:
         for tool in ("memcheck", "racecheck", "synccheck"):
-            steps[tool] = ([sanitizer, "--tool", tool, "--error-exitcode", "9", *here, "small"], 60)
+            command = [sanitizer, "--tool", tool, "--error-exitcode", "9", *here]
+            steps[tool] = ([*command, "small"], 60)
+            steps[f"slic_{tool}"] = ([*command, "slic_small"], 60)
     return steps
 
 

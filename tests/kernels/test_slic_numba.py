@@ -54,23 +54,18 @@ def renumbered(ids):
     return out
 
 
-def slow_absorb(ids, features, min_size, enough):
-    """Merge by looking at the dilated group itself."""
-    groups = ids.copy()
-    sizes = np.bincount(ids[ids >= 0])
-    for small in sorted(np.flatnonzero(sizes < min_size), key=lambda i: (sizes[i], i)):
-        if len(np.unique(groups[groups >= 0])) <= enough:
-            break
-        group = groups == groups[ids == small][0]
-        touching = np.unique(groups[ndimage.binary_dilation(group) & ~group & (groups >= 0)])
-        if group.sum() >= min_size or touching.size == 0:
-            continue
-        own = features[:, group].mean(axis=1, dtype=np.float64)
-        means = {t: features[:, groups == t].mean(axis=1, dtype=np.float64) for t in touching}
-        target = min(touching, key=lambda t: (((own - means[t]) ** 2).sum(), t))
-        union = group | (groups == target)
-        groups[union] = groups[union].min()
-    return renumbered(groups)
+def slow_round(ids, features, marked):
+    """Join all marked groups with what touches them, by looking at the dilated groups themselves; renumbered."""
+    means = {k: features[:, ids == k].mean(axis=1, dtype=np.float64) for k in np.unique(ids[ids >= 0])}
+    groups = {k: {k} for k in means}
+    for small in marked:
+        group = ids == small
+        touching = np.unique(ids[ndimage.binary_dilation(group) & ~group & (ids >= 0)])
+        if touching.size:
+            target = min(touching, key=lambda t: (((means[small] - means[t]) ** 2).sum(), t))
+            union = groups[small] | groups[target]
+            groups.update(dict.fromkeys(union, union))
+    return renumbered(np.vectorize(lambda k: min(groups[k]) if k >= 0 else -1, otypes=[int])(ids))
 
 
 def slow_connect(segments, features, min_size, most):
@@ -79,10 +74,18 @@ def slow_connect(segments, features, min_size, most):
     for k in np.unique(segments[segments >= 0]):
         found, _ = ndimage.label(segments == k)
         components[found > 0] = found[found > 0] + components.max()
-    components = slow_absorb(renumbered(components), features, min_size, 1)
-    if components.max() + 1 > most:
-        components = slow_absorb(components, features, (segments >= 0).sum() / most, most)
-    return components, components.max() + 1
+    ids, before = renumbered(components), None
+    while before is None or ids.max() < before:
+        before = ids.max()
+        ids = slow_round(ids, features, np.flatnonzero(np.bincount(ids[ids >= 0]) < min_size))
+    before = ids.max() + 1
+    while most <= ids.max() < before:
+        before = ids.max()
+        sizes = np.bincount(ids[ids >= 0])
+        dilated = [ndimage.binary_dilation(ids == k) & (ids != k) & (ids >= 0) for k in range(len(sizes))]
+        below = [k for k in range(len(sizes)) if sizes[k] < (segments >= 0).sum() / most and dilated[k].any()]
+        ids = slow_round(ids, features, sorted(below, key=lambda k: (sizes[k], k))[: len(sizes) - most])
+    return ids, ids.max() + 1
 
 
 @pytest.mark.parametrize("kept", [1.0, 0.5])

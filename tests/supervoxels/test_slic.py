@@ -206,9 +206,13 @@ def test_both_channels_are_followed():
 
 
 def test_smallest_segment_follows_min_size_factor():
-    image = np.random.default_rng(0).random((24, 24, 24))
-    sizes = [np.bincount(slic(image, 64, min_size_factor=f).ravel()).min() for f in (0, 0.25, 0.7)]
-    assert sizes[0] < 0.25 * 24**3 / 64 <= sizes[1] < 0.7 * 24**3 / 64 <= sizes[2]
+    image = np.zeros((24, 24, 24))
+    image[18, 6, 7:9] = 9
+    image[12:14, 12:16, 15:19] = 9  # 32 voxels, of 54 that a quarter of the mean size is
+    smallest = [np.bincount(slic(image, 64, min_size_factor=f).ravel()).min() for f in (0, 0.12, 0.25, 0.8)]
+    assert smallest[:2] == [2, 32]
+    assert smallest[2] >= 0.25 * 24**3 / 64
+    assert smallest[3] >= 0.8 * 24**3 / 64
 
 
 def test_more_iterations_follow_the_image_better():

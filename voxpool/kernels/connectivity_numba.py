@@ -5,14 +5,13 @@ Determinism: serial, and in raster order throughout.
 
 # Kernels take flat arrays, as many as they need. They leave making arrays to their callers and loop where
 # NumPy code would call a function, because both take numba seconds to compile.
-# ruff: noqa: PLR0913, PLR0917
 
 from typing import Any
 
 import numpy as np
 from numba import njit
 
-from voxpool.kernels.merging_numba import join, merge_components, number_groups
+from voxpool.kernels.merging_numba import join, merge_round, number_groups
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
@@ -63,9 +62,13 @@ def _measure(components: Any, features: Any, sizes: Any, sums: Any) -> None:
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
-def _touch(components: Any, small: Any, ends: Any, neighbours: Any) -> None:
-    """List the component beyond each face of every small component."""
+def _touch(components: Any, small: Any, first: Any, second: Any) -> Any:
+    """List what lies beyond the faces of small components; return how many pairs there are.
+
+    A pair is left out where it repeats the one before it.
+    """
     depth, height, width = components.shape
+    found = 0
     for z in range(depth):
         for y in range(height):
             for x in range(width):
@@ -78,38 +81,66 @@ def _touch(components: Any, small: Any, ends: Any, neighbours: Any) -> None:
                     bx = x + (step == 4) - (step == 5)
                     if 0 <= bz < depth and 0 <= by < height and 0 <= bx < width:
                         b = components[bz, by, bx]
-                        if b >= 0 and b != a:
-                            neighbours[ends[a]] = b
-                            ends[a] += 1
+                        if b >= 0 and b != a and (found == 0 or first[found - 1] != a or second[found - 1] != b):
+                            first[found] = a
+                            second[found] = b
+                            found += 1
+    return found
 
 
-def _measure_and_merge(components: np.ndarray, features: np.ndarray, count: int, min_size: float, enough: int) -> int:
-    """Merge the components below `min_size`, in place, until `enough` are left; return how many are left."""
-    flat = components.reshape(-1)
-    sizes = np.zeros(count, np.int64)
-    sums = np.zeros((count, len(features)))
-    _measure(flat, features.reshape(len(features), -1), sizes, sums)
+def _pairs(components: np.ndarray, small: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Small components, and a neighbour of each, in raster order and with repetitions; int32."""
+    first, second = np.empty((2, 6 * int(sizes[small].sum())), np.int32)
+    found = _touch(components, small, first, second)
+    return first[:found], second[:found]
 
-    def touch(small: np.ndarray, starts: np.ndarray, total: int) -> tuple[np.ndarray, np.ndarray]:
-        neighbours, ends = np.empty(total, np.int32), starts.copy()
-        _touch(components, small, ends, neighbours)
-        return neighbours, ends
 
-    number, left = merge_components(sizes, sums, min_size, enough, touch)
-    _renumber(flat, number)
-    return left
+def _merge_small(components: np.ndarray, sizes: np.ndarray, sums: np.ndarray, min_size: float) -> np.ndarray:
+    """Merge components until no group below `min_size` has a neighbour; the root of each one's group (K,)."""
+    first, second = _pairs(components, sizes < min_size, sizes)
+    parent = np.arange(len(sizes), dtype=np.int32)
+    while first.size and merge_round(first, second, sizes < min_size, sizes, sums, parent):
+        pass
+    return parent
+
+
+def _merge_smallest(
+    components: np.ndarray, sizes: np.ndarray, sums: np.ndarray, below: float, excess: int
+) -> np.ndarray:
+    """Merge the smallest components that have a neighbour, `excess` at most; the root of each one's group (K,)."""
+    first, second = _pairs(components, sizes < below, sizes)
+    candidates = np.unique(first)
+    marked = np.zeros(len(sizes), bool)
+    marked[candidates[np.argsort(sizes[candidates], kind="stable")[:excess]]] = True
+    parent = np.arange(len(sizes), dtype=np.int32)
+    merge_round(first, second, marked, sizes, sums, parent)
+    return parent
 
 
 def connect(segments: np.ndarray, features: np.ndarray, min_size: float, most: int) -> tuple[np.ndarray, int]:
     """See `voxpool.kernels.slic_rules.SlicKernels.connect`."""
     components = np.empty_like(segments)
+    flat, values = components.reshape(-1), features.reshape(len(features), -1)
     parent = np.empty(segments.size, np.int32)
-    runs = _runs(segments, components, parent)
-    number = np.empty(runs, np.int32)
-    count = number_groups(parent, runs, number)
-    _renumber(components.reshape(-1), number)
-    count = _measure_and_merge(components, features, count, float(min_size), 1)
-    if count > most:
-        mean_size = np.count_nonzero(components >= 0) / most
-        count = _measure_and_merge(components, features, count, mean_size, most)
+    parent = parent[: _runs(segments, components, parent)]
+
+    def renumber(parent: np.ndarray) -> int:
+        number = np.empty_like(parent)
+        count: int = number_groups(parent, len(parent), number)
+        _renumber(flat, number)
+        return count
+
+    count = renumber(parent)
+    sizes, sums = np.zeros(count, np.int64), np.zeros((count, len(features)))
+    _measure(flat, values, sizes, sums)
+    voxels = int(sizes.sum())
+    parent = _merge_small(components, sizes, sums, min_size)
+    count = renumber(parent)
+    while count > most:
+        roots = np.unique(parent)
+        sizes, sums = sizes[roots], sums[roots]
+        parent = _merge_smallest(components, sizes, sums, voxels / most, count - most)
+        before, count = count, renumber(parent)
+        if count == before:
+            break
     return components, count

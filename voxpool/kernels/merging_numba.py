@@ -1,13 +1,12 @@
-"""Union-find, and which small components merge with what: on the CPU for every backend, as it is a chain of decisions.
+"""Union-find, and one round of merging small components, on the CPU.
 
-Determinism: serial, in the order of sizes and then of first voxels.
+Determinism: serial; and the result does not depend on the order in which pairs come.
 """
 
 # Kernels take flat arrays, as many as they need. They leave making arrays to their callers and loop where
 # NumPy code would call a function, because both take numba seconds to compile.
 # ruff: noqa: PLR0913, PLR0917
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from numba import njit
 
 @njit(cache=True, nogil=True, boundscheck=False)
 def find(parent: Any, a: Any) -> Any:
+    """Return the root of a set, and shorten the way there."""
     while parent[a] != a:
         parent[a] = parent[parent[a]]
         a = parent[a]
@@ -48,85 +48,69 @@ def number_groups(parent: Any, count: Any, number: Any) -> Any:
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
-def _merge(
-    order: Any,
-    starts: Any,
-    ends: Any,
-    neighbours: Any,
+def _round(
+    first: Any,
+    second: Any,
+    marked: Any,
     sizes: Any,
     sums: Any,
     parent: Any,
-    ring: Any,
-    min_size: Any,
-    enough: Any,
-) -> None:
-    """Join small groups with the adjacent group of the nearest mean feature until `enough` groups are left.
-
-    The members of a group form a ring of links; swapping one link of each of two rings makes them one.
-    """
-    left, channels = sums.shape
-    for start in order:
-        if left <= enough:
-            break
-        root = find(parent, start)
-        if sizes[root] >= min_size:
-            continue
-        target = np.int64(-1)
-        nearest = np.inf
-        member = start
-        while True:
-            for i in range(starts[member], ends[member]):
-                other = find(parent, np.int64(neighbours[i]))
-                if other in (root, target):
-                    continue
-                distance = 0.0
-                for c in range(channels):
-                    d = sums[root, c] / sizes[root] - sums[other, c] / sizes[other]
-                    distance += d * d
-                if distance < nearest or (distance == nearest and other < target):
-                    nearest = distance
-                    target = other
-            member = np.int64(ring[member])
-            if member == start:
-                break
-        if target < 0:
-            continue
-        left -= 1
-        low, high = min(root, target), max(root, target)
-        parent[high] = low
-        sizes[low] += sizes[high]
+    before: Any,
+    means: Any,
+    nearest: Any,
+    target: Any,
+) -> Any:
+    """See `merge_round`; the last four arrays are for its own use."""
+    count, channels = sums.shape
+    for a in range(count):
+        nearest[a] = np.inf
+        target[a] = -1
+        before[a] = parent[a]
         for c in range(channels):
-            sums[low, c] += sums[high, c]
-        ring[low], ring[high] = ring[high], ring[low]
+            means[a, c] = sums[a, c] / sizes[a]
+    for i in range(first.size):
+        a, b = before[first[i]], before[second[i]]
+        if a == b or not marked[a]:
+            continue
+        distance = 0.0
+        for c in range(channels):
+            d = means[a, c] - means[b, c]
+            distance += d * d
+        if distance < nearest[a] or (distance == nearest[a] and b < target[a]):
+            nearest[a] = distance
+            target[a] = b
+    for a in range(count):
+        if target[a] >= 0:
+            join(parent, a, target[a])
+    joined = 0
+    for a in range(count):
+        root = find(parent, a)
+        parent[a] = root
+        if before[a] == a and root != a:
+            joined += 1
+            sizes[root] += sizes[a]
+            for c in range(channels):
+                sums[root, c] += sums[a, c]
+    return joined
 
 
-def merge_components(
-    sizes: np.ndarray,
-    sums: np.ndarray,
-    min_size: float,
-    enough: int,
-    touch: Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]],
-) -> tuple[np.ndarray, int]:
-    """Decide which of the components below `min_size` merge with what, until `enough` are left.
+def merge_round(
+    first: np.ndarray, second: np.ndarray, marked: np.ndarray, sizes: np.ndarray, sums: np.ndarray, parent: np.ndarray
+) -> int:
+    """Join every marked group with the adjacent group of the nearest mean feature, all at once.
 
     Args:
-        sizes: (K,) int64, voxels of every component; changed.
-        sums: (K, C) float64, their summed features; changed.
-        min_size: Smallest size, in voxels, that is left alone.
-        enough: Number of groups that is not too many.
-        touch: Takes which components are small (K,), where the list of each one's neighbours is to start (K,) and the
-            length of all lists; returns the lists and the end of each. Neighbours may come in any order and repeat.
+        first: (P,) int32, components of which those in marked groups look for neighbours.
+        second: (P,) int32, a neighbour of each.
+        marked: (K,) bool, which groups join another; read at their roots.
+        sizes: (K,) int64, voxels of every group, right at its root; changed.
+        sums: (K, C) float64, likewise summed features; changed.
+        parent: (K,) int32, the root of every component's group, which is its lowest member; changed.
 
     Returns:
-        The new number of each component (K,) int32, in the order of their lowest members, and how many there are.
+        How many groups there are less than before.
     """
-    small = sizes < min_size
-    order = np.flatnonzero(small)
-    order = order[np.argsort(sizes[order], kind="stable")]
-    faces = np.cumsum(np.where(small, 6 * sizes, 0))
-    starts = np.concatenate(([0], faces[:-1]))
-    neighbours, ends = touch(small, starts, int(faces[-1]))
-    parent = np.arange(len(sizes), dtype=np.int32)
-    _merge(order, starts, ends, neighbours, sizes, sums, parent, parent.copy(), float(min_size), enough)
-    number = np.empty(len(sizes), np.int32)
-    return number, int(number_groups(parent, len(sizes), number))
+    means, nearest = np.empty_like(sums), np.empty(len(sizes))
+    before, target = np.empty_like(parent), np.empty_like(parent)
+    joined: int = _round(first, second, marked, sizes, sums, parent, before, means, nearest, target)
+    return joined

@@ -1,7 +1,7 @@
 """SLIC for NVIDIA GPUs: launches `cuda/slic.cu` through CuPy on torch's memory and stream.
 
-The labels have the bits of the CPU kernels. Which small components merge is decided on the CPU, from their sizes,
-means and neighbours; voxels stay on the device, and are waited for once per merging and once before it.
+The labels have the bits of the CPU kernels. The device is waited for once for the number of components and once per
+round of merging, beside what arguments are checked for.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,25 +12,26 @@ from torch import Tensor
 
 from voxpool.errors import UsageError
 from voxpool.kernels import _cuda
-from voxpool.kernels.merging_numba import merge_components
-from voxpool.kernels.slic_rules import FEATURE_STEP, check_usable, percentile_ranks, percentile_stride, usable
+from voxpool.kernels.slic_rules import CellCounter, check_usable, percentile_ranks, percentile_stride, usable
 
 _THREADS = 256
 _MOST_ASSIGNING = 128
 _VOXELS, _PART, _STRETCH = 4, 2048, 8
 """As in `cuda/slic.cu`: voxels of a thread and of a block that assigns, voxels in a row that a thread adds up."""
 
+_SHAPED = ("assign", "move", "renumber", "start_round", "look_around", "end_round")
+
 
 def kernel_names(channels: int) -> tuple[str, ...]:
     """The kernels for images of so many channels."""
-    shaped = tuple(f"{name}<{channels}>" for name in ("assign", "move", "renumber"))
-    return (*shaped, "scale", "runs", "join_runs", "flatten", "touch")
+    shaped = tuple(f"{name}<{channels}>" for name in _SHAPED)
+    return (*shaped, "scale", "count_cells", "runs", "join_runs", "flatten", "join_groups")
 
 
 def _launch(
     channels: int,
     kernel: str,
-    grid: int,
+    grid: int | tuple[int, ...],
     like: Tensor,
     *args: Tensor | np.generic | None,
     threads: int = _THREADS,
@@ -39,7 +40,8 @@ def _launch(
     """Run a kernel on the device of `like`."""
     module = _cuda.module("slic.cu", kernel_names(channels), like.device)
     values = tuple(_cuda.address(a) if a is None or isinstance(a, Tensor) else a for a in args)
-    module.get_function(kernel.format(channels))((grid,), (threads,), values, shared_mem=shared_mem)
+    size = (grid,) if isinstance(grid, int) else grid
+    module.get_function(kernel.format(channels))(size, (threads,), values, shared_mem=shared_mem)
 
 
 def scale(channel: Tensor, inside: Tensor) -> Tensor:
@@ -59,6 +61,28 @@ def scale(channel: Tensor, inside: Tensor) -> Tensor:
     blocks = _cuda.blocks(out.numel(), _THREADS)
     _launch(1, "scale", blocks, out, everywhere, mask, limits, out, np.int64(out.numel()))
     return out
+
+
+def cell_counter(inside: Tensor) -> CellCounter:
+    """See `voxpool.kernels.slic_rules.SlicKernels.cell_counter`."""
+    summed = inside
+    for axis in range(3):
+        summed = summed.cumsum(axis, dtype=torch.int32)
+    _, height, width = (np.int32(n) for n in inside.shape)
+
+    def count(grids: Sequence[Sequence[np.ndarray]]) -> list[int]:
+        lengths = [sum(map(len, edges)) for edges in grids]
+        starts = np.concatenate(([0], np.cumsum(lengths)[:-1]))
+        heads = [(*(len(e) - 1 for e in edges), start) for edges, start in zip(grids, starts, strict=True)]
+        numbers = [np.ravel(heads), *(e for edges in grids for e in edges)]
+        sent = torch.from_numpy(np.concatenate(numbers).astype(np.int32)).to(inside.device)
+        counts = torch.zeros(len(grids), dtype=torch.int32, device=inside.device)
+        plane = (_cuda.blocks(max(z * y * x for z, y, x, _ in heads), _THREADS), len(grids))
+        _launch(1, "count_cells", plane, summed, summed, sent, sent[4 * len(grids) :], counts, height, width)
+        found: list[int] = counts.tolist()
+        return found
+
+    return count
 
 
 def _check_size(volume: Tensor) -> None:
@@ -112,15 +136,17 @@ def assign(
 def connect(segments: Tensor, features: Tensor, min_size: float, most: int) -> tuple[Tensor, int]:
     """See `voxpool.kernels.slic_rules.SlicKernels.connect`."""
     features = features.contiguous()
-    components, roots = _roots(segments, len(features))
-    table = torch.empty(components.numel(), dtype=torch.int32, device=components.device)
-    table[roots] = torch.arange(len(roots), dtype=torch.int32, device=components.device)
-    count = len(roots)
-    table, count, inside = _measure_and_merge(components, features, table, count, float(min_size), 1)
-    if count > most:
-        table, count, _ = _measure_and_merge(components, features, table, count, inside / most, most)
-    _renumber(components, features, table, None, None)
-    return components, count
+    components, first_voxels = _roots(segments, len(features))
+    count, device = len(first_voxels), components.device
+    table = torch.empty(components.numel(), dtype=torch.int32, device=device)
+    table[first_voxels] = torch.arange(count, dtype=torch.int32, device=device)
+    groups = _Groups(components, features, table, count)
+    while groups.merge_below(min_size):
+        pass
+    while groups.count > most and groups.merge_smallest(most):
+        pass
+    _renumber(components, features, groups.numbers(), None, None)
+    return components, groups.count
 
 
 def _roots(segments: Tensor, channels: int) -> tuple[Tensor, Tensor]:
@@ -135,32 +161,75 @@ def _roots(segments: Tensor, channels: int) -> tuple[Tensor, Tensor]:
     return parents, root.flatten().nonzero()[:, 0]
 
 
-def _renumber(components: Tensor, features: Tensor, table: Tensor, sizes: Tensor | None, sums: Tensor | None) -> None:
-    size = components.numel()
-    blocks = _cuda.blocks(size, _THREADS * _STRETCH)
-    arrays = (components, table, features, sizes, sums)
-    _launch(len(features), "renumber<{}>", blocks, components, *arrays, np.int32(size))
+def _renumber(ids: Tensor, features: Tensor, table: Tensor, sizes: Tensor | None, sums: Tensor | None) -> None:
+    blocks = _cuda.blocks(ids.numel(), _THREADS * _STRETCH)
+    arrays = (ids, table, features, sizes, sums)
+    _launch(len(features), "renumber<{}>", blocks, ids, *arrays, np.int32(ids.numel()))
 
 
-def _measure_and_merge(
-    components: Tensor, features: Tensor, table: Tensor, count: int, min_size: float, enough: int
-) -> tuple[Tensor, int, int]:
-    """Number the components by a table; the table that merges them, how many are then left, and their voxels."""
-    channels, device = len(features), components.device
-    measures = torch.zeros(count * (1 + channels), dtype=torch.int64, device=device)
-    _renumber(components, features, table, measures, measures[count:])
-    known = measures.cpu().numpy()
-    sizes, sums = known[:count], known[count:].reshape(count, channels) * FEATURE_STEP
-    voxels = int(sizes.sum())  # before merging adds them up
+class _Groups:
+    """Components that merge, on the device.
 
-    def touch(small: np.ndarray, starts: np.ndarray, total: int) -> tuple[np.ndarray, np.ndarray]:
-        ends = torch.from_numpy(starts).to(device, copy=True)
-        flags = torch.from_numpy(small).to(device)
-        neighbours = torch.empty(total, dtype=torch.int32, device=device)
-        shape = (np.int32(n) for n in components.shape)
-        blocks = _cuda.blocks(components.numel(), _THREADS)
-        _launch(channels, "touch", blocks, components, components, flags, ends, neighbours, *shape)
-        return neighbours.cpu().numpy(), ends.cpu().numpy()
+    Attributes:
+        count: Number of groups that are left.
+    """
 
-    number, left = merge_components(sizes, sums, min_size, enough, touch)
-    return torch.from_numpy(number).to(device), left, voxels
+    def __init__(self, voxels: Tensor, features: Tensor, table: Tensor, count: int) -> None:
+        """Number the voxels' ids by a table, and let every component be a group."""
+        device, self._channels = voxels.device, len(features)
+        self.count, self._voxels = count, voxels
+        self._sizes = torch.zeros(count, dtype=torch.int64, device=device)
+        self._sums = torch.zeros((count, self._channels), dtype=torch.int64, device=device)
+        _renumber(voxels, features, table, self._sizes, self._sums)
+        self._inside = self._sizes.sum()
+        self._groups = torch.arange(count, dtype=torch.int32, device=device)
+        self._root = torch.ones(count, dtype=torch.bool, device=device)
+        self._marked = torch.empty_like(self._root)
+        self._means = torch.empty(self._sums.shape, dtype=torch.float64, device=device)
+        self._nearest = torch.empty_like(self._sizes)
+        self._targets = torch.empty_like(self._groups)
+
+    def merge_below(self, limit: float) -> bool:
+        """Let every group below a size join its nearest neighbour; whether any did."""
+        self._start(limit)
+        self._look(choose=False)
+        return self._join()
+
+    def merge_smallest(self, most: int) -> bool:
+        """Let the smallest groups join, as many as are more than `most`; whether any did."""
+        self._start(int(self._inside) / most)
+        self._look(choose=False)
+        able = self._marked & (self._nearest >= 0)  # all bits are set, which is -1, where no neighbour was found
+        order = self._sizes.where(able, torch.iinfo(torch.int64).max).sort(stable=True).indices
+        chosen = order[: self.count - most]
+        self._marked = torch.zeros_like(able).index_put((chosen,), able[chosen])
+        return self._join()
+
+    def numbers(self) -> Tensor:
+        """The rank of each component's group."""
+        ranks = self._root.cumsum(0, dtype=torch.int32) - 1
+        return ranks[self._groups]
+
+    def _run(self, kernel: str, *args: Tensor | np.generic, over: int | None = None) -> None:
+        blocks = _cuda.blocks(over or len(self._groups), _THREADS)
+        _launch(self._channels, kernel, blocks, self._groups, *args)
+
+    def _start(self, limit: float) -> None:
+        arrays = (self._means, self._nearest, self._targets, self._marked)
+        numbers = (np.float64(limit), *arrays, np.int32(len(self._groups)))
+        self._run("start_round<{}>", self._groups, self._sizes, self._sums, *numbers)
+
+    def _look(self, *, choose: bool) -> None:
+        arrays = (self._voxels, self._groups, self._marked, self._means, self._nearest, self._targets)
+        numbers = (np.int32(n) for n in (choose, *self._voxels.shape))
+        self._run("look_around<{}>", *arrays, *numbers, over=self._voxels.numel())
+
+    def _join(self) -> bool:
+        self._look(choose=True)
+        size = np.int32(len(self._groups))
+        self._run("join_groups", self._groups, self._marked, self._targets, size)
+        joined = torch.zeros(1, dtype=torch.int32, device=self._groups.device)
+        self._run("end_round<{}>", self._groups, self._root, self._sizes, self._sums, joined, size)
+        fewer = int(joined)
+        self.count -= fewer
+        return fewer > 0

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 from numba import get_num_threads, njit
 
+from voxpool.kernels.cells_numba import cell_counter
 from voxpool.kernels.connectivity_numba import connect
 from voxpool.kernels.nearest_numba import WIDTH, nearest
 from voxpool.kernels.slic_rules import FEATURE_STEP, check_usable, percentile_ranks, percentile_stride, usable
 
-__all__ = ["assign", "connect", "scale"]
+__all__ = ["assign", "cell_counter", "connect", "scale"]
 
 
 @njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")
@@ -178,7 +179,7 @@ def _move(centres: np.ndarray, sums: np.ndarray) -> None:
 def scale(channel: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """See `voxpool.kernels.slic_rules.SlicKernels.scale`."""
     values = channel[inside].astype(np.float64)
-    check_usable(np.count_nonzero(~usable(values)))
+    check_usable(int(np.count_nonzero(~usable(values))))
     some = values[:: percentile_stride(values.size)]
     ranks = percentile_ranks(some.size)
     low, high = np.partition(some, ranks)[list(ranks)]
@@ -204,6 +205,7 @@ def assign(
     report: Callable[[int], object] = lambda done: None,
 ) -> np.ndarray:
     """See `voxpool.kernels.slic_rules.SlicKernels.assign`."""
+    grid = (edges[0], edges[1], edges[2])
     channels = features.shape[0]
     layers = edges[0].size - 1
     cells = layers * (edges[1].size - 1) * (edges[2].size - 1)
@@ -221,24 +223,24 @@ def assign(
             for _ in pool.map(kernel, range(layers)):
                 pass  # asking for the result raises what the kernel raised
 
-        each_layer(partial(_count_layer, inside, *edges, counts))
+        each_layer(partial(_count_layer, inside, *grid, counts))
         starts = np.concatenate(([0], np.cumsum(counts)))
         voxels = int(starts[-1])
         # the last voxels are read together with what lies behind them
         offsets = np.zeros((3, voxels + WIDTH), np.int16 if max(inside.shape) < 2**15 else np.int32)
         packed = np.zeros((channels, voxels + WIDTH), np.float32)
         chosen = np.empty(voxels, np.int32)
-        each_layer(partial(_pack_layer, features, inside, *edges, starts, offsets, packed, sums))
+        each_layer(partial(_pack_layer, features, inside, *grid, starts, offsets, packed, sums))
         _move(centres, sums)
 
         def assign_layer(layer: int) -> None:
             slot = slots[layer % 3]
-            _assign_layer(offsets, packed, *edges, starts, centres, weights, chosen, slot, layer, (0,) * channels)
+            _assign_layer(offsets, packed, *grid, starts, centres, weights, chosen, slot, layer, (0,) * channels)
 
         for done in range(iterations):
             slots[:] = 0
             each_layer(assign_layer)
             _move(centres, slots.sum(axis=0))
             report(done + 1)
-        each_layer(partial(_unpack_layer, inside, *edges, starts, chosen, segments))
+        each_layer(partial(_unpack_layer, inside, *grid, starts, chosen, segments))
     return segments

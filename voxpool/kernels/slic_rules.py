@@ -14,8 +14,12 @@ _MAX_VALUE = 1e300
 _PERCENTILE_VOXELS = 1 << 20
 
 
+CellCounter = Callable[[Sequence[Sequence[np.ndarray]]], list[int]]
+"""Takes the edges of the cells along each axis, for some grids; returns how many cells of each touch a mask."""
+
+
 class SlicKernels(Protocol):
-    """What every backend offers, on its own kind of arrays: NumPy on the CPU, torch on a GPU. All give equal results."""
+    """What every backend offers, on NumPy arrays or on torch tensors on a GPU. All give equal results."""
 
     def scale(self, channel: Any, inside: Any) -> Any:
         """Scale one channel (D, H, W) by its percentiles inside the mask, to float32 multiples of 2^-16; 0 outside.
@@ -23,6 +27,9 @@ class SlicKernels(Protocol):
         Raises:
             UsageError: If a value inside the mask is NaN, infinite or immense.
         """
+
+    def cell_counter(self, inside: Any) -> CellCounter:
+        """Prepare to count the cells that touch a mask (D, H, W)."""
 
     def assign(
         self,
@@ -51,10 +58,11 @@ class SlicKernels(Protocol):
     def connect(self, segments: Any, features: Any, min_size: float, most: int) -> tuple[Any, int]:
         """Split segments into face-connected components, merge small ones and the smallest of too many.
 
-        Small components are taken from the smallest up (equal sizes: by their first voxel in raster order). One
-        whose group is still too small joins the adjacent group whose mean feature is nearest (equal: whose first
-        voxel comes first); a group without a neighbour inside the mask stays. If more than `most` groups are
-        left, the same is done to those below the mean size of `most` groups, until there are only so many.
+        Every component below `min_size` joins the adjacent one whose mean feature is nearest (equal: whose first voxel
+        comes first in raster order), all at the same time; and so do the groups that are still below it, until none
+        of them has a neighbour inside the mask. If more than `most` groups are left, those below the mean size of
+        `most` groups that have a neighbour join likewise, the smallest (equal: by first voxel) and only as many as are
+        too many, until there are only so many or none can join.
 
         Args:
             segments: (D, H, W) int32, negative outside the mask.

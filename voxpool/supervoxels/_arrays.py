@@ -50,7 +50,7 @@ def check_mask(mask: Any, shape: tuple[int, ...], device: Any = None) -> Any:
     place = {} if device is None else {"device": device}
     if mask is None:
         return xp.ones(shape, dtype=xp.bool, **place)
-    array = to_numpy(mask) if device is None else xp.as_tensor(mask, device=device)
+    array: Any = to_numpy(mask) if device is None else xp.as_tensor(mask, device=device)
     if tuple(array.shape) != tuple(shape):
         raise UsageError(f"mask must have the shape of the image, {tuple(shape)}, got {tuple(array.shape)}.")
     array = array.astype(bool) if device is None else array.to(xp.bool)

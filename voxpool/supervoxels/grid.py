@@ -1,7 +1,6 @@
 """The regular grid that blocks are and that SLIC starts from: about equal steps in mm along every axis."""
 
 import math
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -9,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from voxpool.supervoxels._arrays import is_tensor
+from voxpool.kernels.slic_rules import CellCounter
 
 Cells = tuple[int, ...]
 """Number of cells of a grid along each axis."""
@@ -40,32 +39,37 @@ def cell_edges(length: int, cells: int) -> np.ndarray:
     return np.arange(cells + 1, dtype=np.int64) * length // cells
 
 
-def occupancy(mask: Any) -> Occupancy:
-    """Prepare to count the cells that hold a voxel of a mask; boolean, any number of axes, NumPy or torch."""
+def occupancy(mask: Any, cell_counter: Callable[[Any], CellCounter] | None = None) -> Occupancy:
+    """Prepare to count the cells that hold a voxel of a mask.
+
+    Args:
+        mask: Boolean; NumPy and any number of axes, or what `cell_counter` takes.
+        cell_counter: Prepares the counting for a mask that is not all true; by default NumPy's operations do.
+    """
     shape, voxels = tuple(mask.shape), int(mask.sum())
     if voxels == math.prod(shape):
         return Occupancy(shape, voxels, lambda grids: [math.prod(cells) for cells in grids])
-    xp: Any = sys.modules["torch"] if is_tensor(mask) else np
-    summed = mask
+    count = (cell_counter or _cell_counter)(mask)
+
+    def count_grids(grids: Sequence[Cells]) -> list[int]:
+        return count([[cell_edges(n, c) for n, c in zip(shape, cells, strict=True)] for cells in grids])
+
+    return Occupancy(shape, voxels, count_grids)
+
+
+def _cell_counter(mask: np.ndarray) -> CellCounter:
+    """Sums over the voxels before a corner tell what is in a cell, whatever the number of axes."""
+    summed = np.pad(mask.astype(np.int64), [(1, 0)] * mask.ndim)
     for axis in range(mask.ndim):
-        summed = xp.cumsum(summed, axis, dtype=xp.int32)
+        np.cumsum(summed, axis, out=summed)
 
-    def touched(cells: Cells) -> Any:
-        # the voxels of a cell are differences of sums up to its corners
-        at = summed
-        for axis, (length, count) in enumerate(zip(shape, cells, strict=True)):
-            last = cell_edges(length, count)[1:] - 1
-            ends = xp.asarray(last) if xp is np else xp.from_numpy(last).to(mask.device)
-            taken = at[(slice(None),) * axis + (ends,)]
-            first = taken[(slice(None),) * axis + (slice(None, 1),)]
-            at = xp.concatenate([first, xp.diff(taken, 1, axis)], axis)
-        return (at != 0).sum()
+    def touched(edges: Sequence[np.ndarray]) -> int:
+        inside = summed[np.ix_(*edges)]
+        for axis in range(mask.ndim):
+            inside = np.diff(inside, axis=axis)
+        return int(np.count_nonzero(inside))
 
-    def count(grids: Sequence[Cells]) -> list[int]:
-        found = [touched(cells) for cells in grids]
-        return [int(n) for n in xp.stack(found).tolist()]
-
-    return Occupancy(shape, voxels, count)
+    return lambda grids: [touched(edges) for edges in grids]
 
 
 def fit_grid(filled: Occupancy, spacing: tuple[float, ...], goal: float) -> Cells:
@@ -105,7 +109,9 @@ def fit_grid(filled: Occupancy, spacing: tuple[float, ...], goal: float) -> Cell
         else:
             coarse = step
     wanted = ideal((coarse * fine) ** 0.5)
-    options = [range(max(1, round(n) - 1), min(length, round(n) + 1) + 1) for n, length in zip(wanted, shape, strict=True)]
+    options = [
+        range(max(1, round(n) - 1), min(length, round(n) + 1) + 1) for n, length in zip(wanted, shape, strict=True)
+    ]
     grids = list(product(*options))
 
     def misfit(found: tuple[Cells, int]) -> float:

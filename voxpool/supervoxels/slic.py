@@ -168,7 +168,7 @@ def _segment(
 ) -> Any:
     """Run SLIC on a grid that is made finer until about n_segments remain after connection."""
     most = int((1 + _TOLERANCE) * n_segments)
-    filled = occupancy(inside)
+    filled = occupancy(inside, kernels.cell_counter)
     limit = min(_MAX_CORRECTION * n_segments, float(filled.voxels))
 
     def run(cells: Cells) -> tuple[Any, int]:

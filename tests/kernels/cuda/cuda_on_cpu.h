@@ -362,8 +362,8 @@ template <class T> T __reduce_min_sync(unsigned mask, T v) {
   return on_cpu::fold(mask, on_cpu::meet(mask, on_cpu::REDUCE_MIN, on_cpu::pack(v)), v, [](T a, T b) { return min(a, b); });
 }
 template <class T> T atomicAdd(T* at, T value) { return __atomic_fetch_add(at, value, __ATOMIC_RELAXED); }
-inline int atomicMin(int* at, int value) {
-  int before = __atomic_load_n(at, __ATOMIC_RELAXED);
+template <class T> T atomicMin(T* at, T value) {
+  T before = __atomic_load_n(at, __ATOMIC_RELAXED);
   while (value < before && !__atomic_compare_exchange_n(at, &before, value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
   return before;
 }

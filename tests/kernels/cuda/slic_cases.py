@@ -60,6 +60,8 @@ def run(kernels: Any, case: Case, kind: Any = torch.from_numpy) -> list[np.ndarr
     features = [kernels.scale(kind(channel), mask) for channel in image]
     features = torch.stack(features) if isinstance(features[0], torch.Tensor) else np.stack(features)
     results.append(features)
+    grids = [edges, *([np.array([0, n // 2, n])[n < 2 :] for n in case.shape] for _ in range(2))]
+    results.append(np.array(kernels.cell_counter(mask)(grids)))
     for iterations in (1, 3):
         cells = kernels.assign(features, mask, edges, weights, iterations)
         results.append(cells)

@@ -92,8 +92,6 @@ def test_labels_that_are_joined_without_atomics_are_reported(emulator, slic_case
     right, mistake = "const int before = atomicMin(parents + high, low);", "const int before = parents[high] = low;"
     assert source.count(right) == 1
     source = source.replace(right, mistake)
-    done = run_sanitized(
-        emulator, "slic.cu", source, "thread", tmp_path, "small", "mistaken", names=slic_cases.NAMES
-    )
+    done = run_sanitized(emulator, "slic.cu", source, "thread", tmp_path, "small", "mistaken", names=slic_cases.NAMES)
     line = source[: source.index(mistake)].count("\n") + 1
     assert re.search(rf"SUMMARY: ThreadSanitizer: data race .*kernels\.cu:{line}", done.stderr), done.stderr[:3000]

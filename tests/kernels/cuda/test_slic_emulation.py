@@ -70,5 +70,7 @@ def test_values_that_cannot_be_scaled_are_refused_inside_the_mask_only(on_device
 
 def test_what_32_bits_cannot_count_is_refused(kernels):
     volume = torch.zeros(1).expand(2**11, 2**10, 2**10)
-    with pytest.raises(UsageError, match=r"less than 2\^31 voxels, .* got shape \(2048, 1024, 1024\): .* image.cpu\(\)"):
+    with pytest.raises(
+        UsageError, match=r"less than 2\^31 voxels, .* got shape \(2048, 1024, 1024\): .* image.cpu\(\)"
+    ):
         kernels.scale(volume, volume > 0)

@@ -11,6 +11,7 @@ constexpr unsigned FULL = 0xffffffffu;
 constexpr int VOXELS = 4;       // that a thread compares with a centre at a time
 constexpr int PART = 2048;      // voxels of a cell that one block takes
 constexpr int STRETCH = 8;      // voxels in a row that one thread adds up
+constexpr int NOBODY = 0x7fffffff;
 constexpr float ONE = 65536.f;  // features are multiples of 1 / ONE
 
 #if defined(__CUDA_ARCH__)
@@ -169,6 +170,28 @@ __global__ void scale(const double* __restrict__ values, const unsigned char* __
   out[i] = scaled;
 }
 
+// Count the cells of grids that touch a mask. summed (D, H, W): voxels of the mask up to and with this one, along every
+// axis. A grid is its number of cells along three axes, and where its edges start in `edges`, as for `assign`.
+__global__ void count_cells(const int* __restrict__ summed, const int* __restrict__ grids, const int* __restrict__ edges,
+                            int* __restrict__ counts, int H, int W) {
+  const int* grid = grids + 4 * blockIdx.y;
+  const int nz = grid[0], ny = grid[1], nx = grid[2], i = blockIdx.x * blockDim.x + threadIdx.x;
+  bool touched = false;
+  if (i < nz * ny * nx) {
+    const int *ez = edges + grid[3], *ey = ez + nz + 1, *ex = ey + ny + 1;
+    const int cx = i % nx, cy = i / nx % ny, cz = i / (nx * ny);
+    int inside = 0;
+    for (int corner = 0; corner < 8; corner++) {
+      const int z = ez[cz + (corner >> 2)] - 1, y = ey[cy + (corner >> 1 & 1)] - 1, x = ex[cx + (corner & 1)] - 1;
+      const int sum = z < 0 || y < 0 || x < 0 ? 0 : summed[(z * H + y) * W + x];
+      inside += __popc(corner) & 1 ? sum : -sum;
+    }
+    touched = inside != 0;
+  }
+  const unsigned votes = __ballot_sync(FULL, touched);
+  if ((threadIdx.x & 31) == 0 && votes) atomicAdd(counts + blockIdx.y, __popc(votes));
+}
+
 // ---- connected components: parents[i] is a voxel of the same component, itself at the root ---------------------
 
 __device__ inline int find(const int* parents, int a) {
@@ -254,18 +277,76 @@ __global__ void renumber(int* __restrict__ ids, const int* __restrict__ table, c
   }
 }
 
-// List the component beyond each face of every small component: from ends[a], which moves on.
-__global__ void touch(const int* __restrict__ ids, const unsigned char* __restrict__ small, i64* __restrict__ ends,
-                      int* __restrict__ neighbours, int D, int H, int W) {
+// ---- merging: groups[a] is the lowest component of a's group, the root, where sizes, sums and means of all are -----
+
+// Prepare a round: mark the groups of less than `limit` voxels.
+template <int C>
+__global__ void start_round(const int* __restrict__ groups, const i64* __restrict__ sizes, const i64* __restrict__ sums,
+                            double limit, double* __restrict__ means, u64* __restrict__ nearest,
+                            int* __restrict__ targets, unsigned char* __restrict__ marked, int K) {
+  const int a = blockIdx.x * blockDim.x + threadIdx.x;
+  if (a >= K) return;
+  marked[a] = groups[a] == a && double(sizes[a]) < limit;
+  for (int c = 0; c < C; c++) means[i64(a) * C + c] = double(sums[i64(a) * C + c]) / double(ONE) / double(sizes[a]);
+  nearest[a] = ~0ull;
+  targets[a] = NOBODY;
+}
+
+// Look from every voxel of a marked group at the groups beyond its faces. First find the least distance of means, whose
+// bits order as numbers do; then, with `choose`, the lowest group at that distance.
+template <int C>
+__global__ void look_around(const int* __restrict__ ids, const int* __restrict__ groups,
+                            const unsigned char* __restrict__ marked, const double* __restrict__ means,
+                            u64* __restrict__ nearest, int* __restrict__ targets, int choose, int D, int H, int W) {
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= D * H * W) return;
-  const int a = ids[i];
-  if (a < 0 || !small[a]) return;
+  if (i >= D * H * W || ids[i] < 0) return;
+  const int a = groups[ids[i]];
+  if (!marked[a]) return;
   const int x = i % W, y = i / W % H, z = i / (W * H);
-  const int steps[6] = {z > 0 ? -H * W : 0, z < D - 1 ? H * W : 0, y > 0 ? -W : 0, y < H - 1 ? W : 0,
-                        x > 0 ? -1 : 0, x < W - 1 ? 1 : 0};
+  u64 least = ~0ull;
+  int target = NOBODY;
+#pragma unroll
   for (int s = 0; s < 6; s++) {
-    const int b = ids[i + steps[s]];
-    if (b >= 0 && b != a) neighbours[atomicAdd((u64*)(ends + a), 1ull)] = b;
+    const bool there = s == 0 ? z > 0 : s == 1 ? z < D - 1 : s == 2 ? y > 0 : s == 3 ? y < H - 1 : s == 4 ? x > 0 : x < W - 1;
+    const int step = (s < 2 ? H * W : s < 4 ? W : 1) * (s % 2 ? 1 : -1);
+    const int id = there ? ids[i + step] : -1;
+    if (id < 0) continue;
+    const int b = groups[id];
+    if (b == a) continue;
+    double distance = 0;
+    for (int c = 0; c < C; c++) {
+      const double d = __dadd_rn(means[i64(a) * C + c], -means[i64(b) * C + c]);
+      distance = __dadd_rn(distance, __dmul_rn(d, d));
+    }
+    const u64 bits = u64(__double_as_longlong(distance));
+    if (bits < least || (bits == least && b < target)) {
+      least = bits;
+      target = b;
+    }
   }
+  if (target == NOBODY) return;
+  if (!choose) atomicMin(nearest + a, least);
+  else if (least == nearest[a]) atomicMin(targets + a, target);
+}
+
+__global__ void join_groups(int* __restrict__ groups, const unsigned char* __restrict__ marked,
+                            const int* __restrict__ targets, int K) {
+  const int a = blockIdx.x * blockDim.x + threadIdx.x;
+  if (a < K && marked[a] && targets[a] != NOBODY) join(groups, a, targets[a]);
+}
+
+// Let every component point to its root again, and add groups that are no longer there to what they joined.
+template <int C>
+__global__ void end_round(int* __restrict__ groups, unsigned char* __restrict__ root, i64* __restrict__ sizes,
+                          i64* __restrict__ sums, int* __restrict__ joined, int K) {
+  const int a = blockIdx.x * blockDim.x + threadIdx.x;
+  if (a >= K) return;
+  const int top = find(groups, a);
+  if (top == a) return;
+  atomicMin(groups + a, top);
+  if (!root[a]) return;
+  root[a] = 0;
+  atomicAdd(joined, 1);
+  add(sizes + top, sizes[a]);
+  for (int c = 0; c < C; c++) add(sums + i64(top) * C + c, sums[i64(a) * C + c]);
 }
