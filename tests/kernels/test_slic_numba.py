@@ -3,7 +3,7 @@
 import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
 
-import numba
+import torch
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -145,14 +145,14 @@ def test_an_island_too_small_to_merge_stays():
 
 def test_bit_equal_from_run_to_run_and_for_any_number_of_threads():
     case = make_case((40, 33, 37), (7, 6, 6), 2, kept=0.9)
-    default = numba.get_num_threads()
+    default = torch.get_num_threads()
     results = []
     try:
         for threads in (1, min(2, default), default, 1):
-            numba.set_num_threads(threads)
+            torch.set_num_threads(threads)
             results.append(assign(*case, 6))
     finally:
-        numba.set_num_threads(default)
+        torch.set_num_threads(default)
     for other in results[1:]:
         np.testing.assert_array_equal(results[0], other)
 

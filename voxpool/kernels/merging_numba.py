@@ -34,17 +34,20 @@ def join(parent: Any, a: Any, b: Any) -> Any:
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
-def number_groups(parent: Any, count: Any, number: Any) -> Any:
-    """Give every element the rank of its root among the roots; return how many roots there are."""
-    roots = 0
-    for i in range(count):
+def number_groups(parent: Any, start: Any, stop: Any, before: Any, number: Any) -> Any:
+    """Give every element of a range the rank of its root among the roots; return how many roots are in the range.
+
+    There are `before` roots before the range, whose ranks are known.
+    """
+    roots = before
+    for i in range(start, stop):
         root = find(parent, i)
         if root == i:
             number[i] = roots
             roots += 1
         else:
             number[i] = number[root]
-    return roots
+    return roots - before
 
 
 @njit(cache=True, nogil=True, boundscheck=False)

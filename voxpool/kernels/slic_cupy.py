@@ -12,7 +12,7 @@ from torch import Tensor
 
 from voxpool.errors import UsageError
 from voxpool.kernels import _cuda
-from voxpool.kernels.slic_rules import CellCounter, check_usable, percentile_ranks, percentile_stride, usable
+from voxpool.kernels.slic_rules import MAX_VALUE, CellCounter, check_usable, percentile_ranks, percentile_stride
 
 _THREADS = 256
 _MOST_ASSIGNING = 128
@@ -54,7 +54,7 @@ def scale(channel: Tensor, inside: Tensor) -> Tensor:
     values = values.to(torch.float64)
     percentiles, extremes = some[ranks].to(torch.float64), torch.stack(values.aminmax())
     limits = torch.where(percentiles[0] == percentiles[1], extremes, percentiles)
-    check_usable(len(values) - int(usable(values).sum()))
+    check_usable(len(values) - int((values.abs() <= MAX_VALUE).sum()))
     out = torch.empty(channel.shape, dtype=torch.float32, device=channel.device)
     # values, inside and limits must live until the kernel is launched: the stream keeps them afterwards
     everywhere, mask = channel.to(torch.float64).contiguous(), inside.contiguous()

@@ -11,17 +11,17 @@ they survive a fork and may be entered from several threads at once.
 # ruff: noqa: PLR0912, PLR0913, PLR0917
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 import numpy as np
-from numba import get_num_threads, njit
+from numba import njit
 
+from voxpool.kernels import threads
 from voxpool.kernels.cells_numba import cell_counter
 from voxpool.kernels.connectivity_numba import connect
 from voxpool.kernels.nearest_numba import WIDTH, nearest
-from voxpool.kernels.slic_rules import FEATURE_STEP, check_usable, percentile_ranks, percentile_stride, usable
+from voxpool.kernels.slic_rules import FEATURE_STEP, MAX_VALUE, check_usable, percentile_ranks, percentile_stride
 
 __all__ = ["assign", "cell_counter", "connect", "scale"]
 
@@ -176,23 +176,100 @@ def _move(centres: np.ndarray, sums: np.ndarray) -> None:
     centres[used, 3:] = sums[used, 4:] / count
 
 
+@njit(cache=True, nogil=True, boundscheck=False)
+def _copy_slab(channel: Any, out: Any, z0: Any, z1: Any) -> None:
+    """Copy a slab tile by tile, so that either order of axes reads and writes whole cache lines."""
+    _, height, width = channel.shape
+    for z in range(z0, z1, 16):
+        for x in range(0, width, 16):
+            for y in range(height):
+                for i in range(z, min(z + 16, z1)):
+                    for j in range(x, min(x + 16, width)):
+                        out[i, y, j] = channel[i, y, j]
+
+
+@njit(cache=True, nogil=True, boundscheck=False)
+def _count_slab(inside: Any, counts: Any, z0: Any, z1: Any) -> None:
+    for z in range(z0, z1):
+        n = 0
+        for y in range(inside.shape[1]):
+            for x in range(inside.shape[2]):
+                n += inside[z, y, x]
+        counts[z] = n
+
+
+@njit(cache=True, nogil=True, boundscheck=False)
+def _survey_slab(
+    channel: Any, inside: Any, starts: Any, stride: Any, most: Any, sample: Any, facts: Any, z0: Any, z1: Any
+) -> None:
+    """Take every stride-th value inside the mask; facts[z]: minimum, maximum and the number of unusable values."""
+    for z in range(z0, z1):
+        number = starts[z]
+        due = -(-number // stride) * stride
+        low, high, unusable = np.inf, -np.inf, 0
+        for y in range(inside.shape[1]):
+            for x in range(inside.shape[2]):
+                if inside[z, y, x]:
+                    value = np.float64(channel[z, y, x])
+                    if not abs(value) <= most:
+                        unusable += 1
+                    low = min(low, value)
+                    high = max(high, value)
+                    if number == due:
+                        sample[number // stride] = value
+                        due += stride
+                    number += 1
+        facts[z, 0] = low
+        facts[z, 1] = high
+        facts[z, 2] = unusable
+
+
+@njit(cache=True, nogil=True, boundscheck=False)
+def _scale_slab(channel: Any, inside: Any, low: Any, span: Any, step: Any, out: Any, z0: Any, z1: Any) -> None:
+    for z in range(z0, z1):
+        for y in range(inside.shape[1]):
+            for x in range(inside.shape[2]):
+                if inside[z, y, x]:
+                    value = (np.float64(channel[z, y, x]) - low) / span
+                    out[z, y, x] = np.rint(min(max(value, -1.0), 2.0) / step) * step
+
+
+def _plain(channel: np.ndarray) -> np.ndarray:
+    """The channel in C order and as numbers that numba reads: float32, or else float64."""
+    kept = channel.dtype in (np.float32, np.float64) and channel.dtype.isnative
+    if kept and channel.flags.c_contiguous:
+        return channel
+    if not kept and (channel.dtype.kind == "f" or not channel.dtype.isnative):
+        channel = channel.astype(np.float64)
+    out = np.empty(channel.shape, channel.dtype if kept else np.float64)
+    _each_slab(channel.shape, partial(_copy_slab, channel, out))
+    return out
+
+
+def _each_slab(shape: tuple[int, ...], kernel: Callable[[int, int], None]) -> None:
+    """Run a kernel on slabs of 16 planes of the first axis."""
+    slabs = [(z, min(z + 16, shape[0])) for z in range(0, shape[0], 16)]
+    threads.run([partial(kernel, *ends) for ends in slabs], int(np.prod(shape)))
+
+
 def scale(channel: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """See `voxpool.kernels.slic_rules.SlicKernels.scale`."""
-    values = channel[inside].astype(np.float64)
-    check_usable(int(np.count_nonzero(~usable(values))))
-    some = values[:: percentile_stride(values.size)]
-    ranks = percentile_ranks(some.size)
-    low, high = np.partition(some, ranks)[list(ranks)]
+    channel, shape = _plain(channel), channel.shape
+    counts = np.zeros(shape[0], np.int64)
+    _each_slab(shape, partial(_count_slab, inside, counts))
+    ends = np.cumsum(counts)
+    size = int(ends[-1])
+    stride = percentile_stride(size)
+    sample, facts = np.empty(-(-size // stride)), np.empty((shape[0], 3))
+    _each_slab(shape, partial(_survey_slab, channel, inside, ends - counts, stride, MAX_VALUE, sample, facts))
+    check_usable(int(facts[:, 2].sum()))
+    ranks = percentile_ranks(sample.size)
+    low, high = np.partition(sample, ranks)[list(ranks)]
     if low == high:
-        low, high = values.min(), values.max()
-    scaled = np.zeros(channel.shape, np.float32)
+        low, high = facts[:, 0].min(), facts[:, 1].max()
+    scaled = np.zeros(shape, np.float32)
     if low < high:
-        values -= low
-        values /= high - low
-        np.clip(values, -1, 2, out=values)
-        values /= FEATURE_STEP
-        np.rint(values, out=values)
-        scaled[inside] = values * FEATURE_STEP
+        _each_slab(shape, partial(_scale_slab, channel, inside, low, high - low, FEATURE_STEP, scaled))
     return scaled
 
 
@@ -217,30 +294,27 @@ def assign(
     centres = np.zeros((cells, 3 + channels))
     segments = np.full(inside.shape, -1, np.int32)
 
-    with ThreadPoolExecutor(get_num_threads()) as pool:
+    def each_layer(kernel: Callable[[int], Any]) -> None:
+        threads.run([partial(kernel, layer) for layer in range(layers)], inside.size)
 
-        def each_layer(kernel: Callable[[int], Any]) -> None:
-            for _ in pool.map(kernel, range(layers)):
-                pass  # asking for the result raises what the kernel raised
+    each_layer(partial(_count_layer, inside, *grid, counts))
+    starts = np.concatenate(([0], np.cumsum(counts)))
+    voxels = int(starts[-1])
+    # the last voxels are read together with what lies behind them
+    offsets = np.zeros((3, voxels + WIDTH), np.int16 if max(inside.shape) < 2**15 else np.int32)
+    packed = np.zeros((channels, voxels + WIDTH), np.float32)
+    chosen = np.empty(voxels, np.int32)
+    each_layer(partial(_pack_layer, features, inside, *grid, starts, offsets, packed, sums))
+    _move(centres, sums)
 
-        each_layer(partial(_count_layer, inside, *grid, counts))
-        starts = np.concatenate(([0], np.cumsum(counts)))
-        voxels = int(starts[-1])
-        # the last voxels are read together with what lies behind them
-        offsets = np.zeros((3, voxels + WIDTH), np.int16 if max(inside.shape) < 2**15 else np.int32)
-        packed = np.zeros((channels, voxels + WIDTH), np.float32)
-        chosen = np.empty(voxels, np.int32)
-        each_layer(partial(_pack_layer, features, inside, *grid, starts, offsets, packed, sums))
-        _move(centres, sums)
+    def assign_layer(layer: int) -> None:
+        slot = slots[layer % 3]
+        _assign_layer(offsets, packed, *grid, starts, centres, weights, chosen, slot, layer, (0,) * channels)
 
-        def assign_layer(layer: int) -> None:
-            slot = slots[layer % 3]
-            _assign_layer(offsets, packed, *grid, starts, centres, weights, chosen, slot, layer, (0,) * channels)
-
-        for done in range(iterations):
-            slots[:] = 0
-            each_layer(assign_layer)
-            _move(centres, slots.sum(axis=0))
-            report(done + 1)
-        each_layer(partial(_unpack_layer, inside, *grid, starts, chosen, segments))
+    for done in range(iterations):
+        slots[:] = 0
+        each_layer(assign_layer)
+        _move(centres, slots.sum(axis=0))
+        report(done + 1)
+    each_layer(partial(_unpack_layer, inside, *grid, starts, chosen, segments))
     return segments

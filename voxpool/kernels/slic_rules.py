@@ -10,7 +10,9 @@ from voxpool.errors import UsageError
 FEATURE_STEP = 2.0**-16
 """Features are multiples of this, so that sums of them are exact in float64 and as integers."""
 
-_MAX_VALUE = 1e300
+MAX_VALUE = 1e300
+"""Intensities beyond this leave float64 when they are scaled."""
+
 _PERCENTILE_VOXELS = 1 << 20
 
 
@@ -73,11 +75,6 @@ class SlicKernels(Protocol):
         Returns:
             (D, H, W) int32 with ids 0..K-1 in raster order of their first voxel and -1 outside; and K.
         """
-
-
-def usable(values: Any) -> Any:
-    """Where values are numbers that can be scaled; NumPy or torch."""
-    return abs(values) <= _MAX_VALUE
 
 
 def check_usable(unusable: int) -> None:

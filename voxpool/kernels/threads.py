@@ -5,12 +5,11 @@ once and kept: starting some for every call would take longer than pooling a sma
 """
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from itertools import count
-
-import torch
 
 SERIAL_SIZE = 1 << 17
 """Below this many elements waking threads costs more than they save."""
@@ -27,6 +26,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_helpers.cache_clear)
 
 
+def number() -> int:
+    """How many threads work: as many as torch uses, where it is loaded; else one for every processor."""
+    torch = sys.modules.get("torch")
+    return (os.cpu_count() or 1) if torch is None else int(torch.get_num_threads())
+
+
 def run(tasks: Sequence[Callable[[], None]], size: int) -> None:
     """Do independent tasks on as many threads as torch uses, the caller's own among them.
 
@@ -37,7 +42,7 @@ def run(tasks: Sequence[Callable[[], None]], size: int) -> None:
     Raises:
         Exception: What a task raised, the first that is found.
     """
-    threads = min(len(tasks), torch.get_num_threads())
+    threads = min(len(tasks), number())
     if threads <= 1 or size < SERIAL_SIZE:
         for task in tasks:
             task()
