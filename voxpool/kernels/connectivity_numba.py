@@ -16,10 +16,9 @@ import numpy as np
 from numba import njit
 
 from voxpool.kernels import threads
-from voxpool.kernels.merging_numba import join, merge_round, number_groups
+from voxpool.kernels.merging_numba import join, join_groups, look_around, nearest_of, number_groups
 
 _MOST_SLABS = 16
-_Slabs = list[tuple[int, int]]
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
@@ -86,44 +85,21 @@ def _renumber_and_measure(
                 sums[slab, a, c] += features[c, i]
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
-def _touch(components: Any, small: Any, first: Any, second: Any, found: Any, slab: Any, z0: Any, z1: Any) -> None:
-    """List what lies beyond the faces of small components in a slab; found[slab] is the number of pairs.
+class _Groups:
+    """The components of a volume, which merge into groups.
 
-    A pair is left out where it repeats the one before it.
+    Attributes:
+        ids: (D, H, W) component of every voxel, -1 outside.
+        count: Number of groups that are left.
     """
-    depth, height, width = components.shape
-    n = 0
-    last, beyond = np.int32(-1), np.int32(-1)
-    for z in range(z0, z1):
-        for y in range(height):
-            for x in range(width):
-                a = components[z, y, x]
-                if a < 0 or not small[a]:
-                    continue
-                for step in range(6):
-                    bz = z + (step == 0) - (step == 1)
-                    by = y + (step == 2) - (step == 3)
-                    bx = x + (step == 4) - (step == 5)
-                    if 0 <= bz < depth and 0 <= by < height and 0 <= bx < width:
-                        b = components[bz, by, bx]
-                        if b >= 0 and b != a and (a != last or b != beyond):
-                            first[n] = last = a
-                            second[n] = beyond = b
-                            n += 1
-    found[slab] = n
-
-
-class _Components:
-    """The components of a volume, and what they are called."""
 
     def __init__(self, segments: np.ndarray, features: np.ndarray) -> None:
-        """Find the components and number them in raster order of their first voxel."""
+        """Find the components, number them in raster order of their first voxel, and let each be a group."""
         self.ids = np.empty(segments.shape, np.int32)
         self._flat = self.ids.reshape(-1)
         depth, self._plane = len(segments), segments[0].size
         parts = min(depth, threads.number(), _MOST_SLABS)
-        self._slabs: _Slabs = [(depth * i // parts, depth * (i + 1) // parts) for i in range(parts)]
+        self._slabs = [(depth * i // parts, depth * (i + 1) // parts) for i in range(parts)]
         parent, ends = np.empty(segments.size, np.int32), np.zeros(parts, np.int64)
         self._each(lambda slab, z0, z1: _runs(segments, self.ids, parent, ends, slab, z0, z1))
         for _, z in self._slabs[:-1]:
@@ -139,61 +115,65 @@ class _Components:
                 self._flat, number, values, sizes, sums, slab, z0 * self._plane, z1 * self._plane
             )
         )
-        self.sizes, self.sums = sizes.sum(axis=0), sums.sum(axis=0)
+        self._sizes, self._sums = sizes.sum(axis=0), sums.sum(axis=0)
+        self._inside = int(self._sizes.sum())
+        self._groups = np.arange(self.count, dtype=np.int32)
 
     def _each(self, kernel: Callable[[int, int, int], None]) -> None:
         threads.run([partial(kernel, slab, *ends) for slab, ends in enumerate(self._slabs)], self._flat.size)
 
-    def renumber(self, parent: np.ndarray) -> None:
-        """Call every component by the rank of its group's root."""
-        number = np.empty_like(parent)
-        self.count = number_groups(parent, 0, len(parent), 0, number)
+    def merge_below(self, limit: float) -> bool:
+        """Let every group below a size join its nearest neighbour; whether any did."""
+        marked = self._below(limit)
+        return self._join(marked, self._nearest(marked))
+
+    def merge_smallest(self, most: int) -> bool:
+        """Let the smallest groups join, as many as are more than `most`; whether any did."""
+        marked = self._below(self._inside / most)
+        chosen = self._nearest(marked)
+        able = np.flatnonzero(marked & (chosen >= 0))
+        marked[:] = False
+        marked[able[np.argsort(self._sizes[able], kind="stable")[: self.count - most]]] = True
+        return self._join(marked, chosen)
+
+    def renumber(self) -> None:
+        """Give every voxel the rank of its group."""
+        number = np.empty_like(self._groups)
+        number_groups(self._groups, 0, len(number), 0, number)
         self._each(lambda slab, z0, z1: _renumber(self._flat, number, z0 * self._plane, z1 * self._plane))
-        roots = np.unique(parent)
-        self.sizes, self.sums = self.sizes[roots], self.sums[roots]
 
-    def pairs(self, small: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Small components, and a neighbour of each, with repetitions; int32."""
-        most, parts = 6 * int(self.sizes[small].sum()), len(self._slabs)
-        first, second = np.empty((2, parts, most), np.int32)  # where nothing is written, no memory is taken
-        found = np.zeros(parts, np.int64)
-        self._each(lambda slab, z0, z1: _touch(self.ids, small, first[slab], second[slab], found, slab, z0, z1))
-        listed = [(a[:n], b[:n]) for a, b, n in zip(first, second, found, strict=True)]
-        return np.concatenate([a for a, _ in listed]), np.concatenate([b for _, b in listed])
+    def _below(self, limit: float) -> np.ndarray:
+        return (self._groups == np.arange(len(self._groups))) & (self._sizes < limit)
 
+    def _nearest(self, marked: np.ndarray) -> np.ndarray:
+        """The adjacent group of nearest mean for every marked group; -1 where there is none."""
+        chosen = np.full(len(marked), -1, np.int32)
+        if marked.any():
+            means = self._sums / self._sizes[:, None]
+            # slabs write to rows of their own; where one writes nothing, no memory is taken
+            shape = len(self._slabs), len(marked)
+            nearest, target = np.zeros(shape), np.zeros(shape, np.int32)
+            self._each(
+                lambda slab, z0, z1: look_around(
+                    self.ids, self._groups, marked, means, nearest[slab], target[slab], z0, z1
+                )
+            )
+            nearest_of(nearest, target, marked, chosen)
+        return chosen
 
-def _merge_small(components: _Components, min_size: float) -> None:
-    """Merge components until no group below `min_size` has a neighbour."""
-    sizes, sums = components.sizes, components.sums
-    small = sizes < min_size
-    first, second = components.pairs(small)
-    parent = np.arange(len(sizes), dtype=np.int32)
-    while first.size and merge_round(first, second, small, sizes, sums, parent):
-        small = sizes < min_size
-        left = small[parent[first]]
-        first, second = first[left], second[left]
-    components.renumber(parent)
-
-
-def _merge_smallest(components: _Components, below: float, excess: int) -> None:
-    """Merge the smallest components that have a neighbour, `excess` at most."""
-    sizes, sums = components.sizes, components.sums
-    first, second = components.pairs(sizes < below)
-    candidates = np.unique(first)
-    marked = np.zeros(len(sizes), bool)
-    marked[candidates[np.argsort(sizes[candidates], kind="stable")[:excess]]] = True
-    parent = np.arange(len(sizes), dtype=np.int32)
-    merge_round(first, second, marked, sizes, sums, parent)
-    components.renumber(parent)
+    def _join(self, marked: np.ndarray, chosen: np.ndarray) -> bool:
+        before = self._groups.copy()
+        fewer: int = join_groups(marked, chosen, self._sizes, self._sums, self._groups, before)
+        self.count -= fewer
+        return fewer > 0
 
 
 def connect(segments: np.ndarray, features: np.ndarray, min_size: float, most: int) -> tuple[np.ndarray, int]:
     """See `voxpool.kernels.slic_rules.SlicKernels.connect`."""
-    components = _Components(segments, features)
-    voxels = int(components.sizes.sum())
-    _merge_small(components, min_size)
-    before = components.count + 1
-    while most < components.count < before:
-        before = components.count
-        _merge_smallest(components, voxels / most, before - most)
-    return components.ids, components.count
+    groups = _Groups(segments, features)
+    while groups.merge_below(min_size):
+        pass
+    while groups.count > most and groups.merge_smallest(most):
+        pass
+    groups.renumber()
+    return groups.ids, groups.count

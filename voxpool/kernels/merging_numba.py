@@ -1,6 +1,6 @@
-"""Union-find, and one round of merging small components, on the CPU.
+"""Union-find, and the steps of a round in which small groups of components join others, on the CPU.
 
-Determinism: serial; and the result does not depend on the order in which pairs come.
+Determinism: no result depends on the order in which voxels or groups come.
 """
 
 # Kernels take flat arrays, as many as they need. They leave making arrays to their callers and loop where
@@ -51,69 +51,76 @@ def number_groups(parent: Any, start: Any, stop: Any, before: Any, number: Any) 
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
-def _round(
-    first: Any,
-    second: Any,
-    marked: Any,
-    sizes: Any,
-    sums: Any,
-    parent: Any,
-    before: Any,
-    means: Any,
-    nearest: Any,
-    target: Any,
-) -> Any:
-    """See `merge_round`; the last four arrays are for its own use."""
-    count, channels = sums.shape
-    for a in range(count):
-        nearest[a] = np.inf
-        target[a] = -1
-        before[a] = parent[a]
-        for c in range(channels):
-            means[a, c] = sums[a, c] / sizes[a]
-    for i in range(first.size):
-        a, b = before[first[i]], before[second[i]]
-        if a == b or not marked[a]:
-            continue
-        distance = 0.0
-        for c in range(channels):
-            d = means[a, c] - means[b, c]
-            distance += d * d
-        if distance < nearest[a] or (distance == nearest[a] and b < target[a]):
-            nearest[a] = distance
-            target[a] = b
-    for a in range(count):
-        if target[a] >= 0:
-            join(parent, a, target[a])
+def look_around(ids: Any, groups: Any, marked: Any, means: Any, nearest: Any, target: Any, z0: Any, z1: Any) -> None:
+    """Look from every voxel of a marked group in a slab at the groups beyond its faces.
+
+    Where target[a] is 0 nothing has been found for a; else it is one more than the group at the distance nearest[a].
+    """
+    depth, height, width = ids.shape
+    for z in range(z0, z1):
+        for y in range(height):
+            for x in range(width):
+                if ids[z, y, x] < 0:
+                    continue
+                a = groups[ids[z, y, x]]
+                if not marked[a]:
+                    continue
+                last = a
+                for step in range(6):
+                    bz = z + (step == 0) - (step == 1)
+                    by = y + (step == 2) - (step == 3)
+                    bx = x + (step == 4) - (step == 5)
+                    if not (0 <= bz < depth and 0 <= by < height and 0 <= bx < width) or ids[bz, by, bx] < 0:
+                        continue
+                    b = groups[ids[bz, by, bx]]
+                    if b in (a, last):
+                        continue
+                    last = b
+                    distance = 0.0
+                    for c in range(means.shape[1]):
+                        d = means[a, c] - means[b, c]
+                        distance += d * d
+                    near = nearest[a]
+                    if target[a] == 0 or distance < near or (distance == near and b + 1 < target[a]):
+                        nearest[a] = distance
+                        target[a] = b + 1
+
+
+@njit(cache=True, nogil=True, boundscheck=False)
+def nearest_of(nearest: Any, target: Any, marked: Any, chosen: Any) -> None:
+    """Of what was found from several slabs, take the nearest group, of equals the lowest; -1 where there is none."""
+    for a in range(chosen.size):
+        best, at = np.inf, np.int32(0)
+        if marked[a]:
+            for part in range(target.shape[0]):
+                b = target[part, a]
+                if b > 0 and (at == 0 or nearest[part, a] < best or (nearest[part, a] == best and b < at)):
+                    best, at = nearest[part, a], b
+        chosen[a] = at - 1
+
+
+@njit(cache=True, nogil=True, boundscheck=False)
+def join_groups(marked: Any, chosen: Any, sizes: Any, sums: Any, groups: Any, before: Any) -> Any:
+    """Join marked groups with the chosen ones; return how many groups there are less.
+
+    Args:
+        marked: (K,) which groups join another; read at their roots.
+        chosen: (K,) the group that each joins, or -1.
+        sizes: (K,) voxels of every group, right at its root; changed.
+        sums: (K, C) likewise summed features; changed.
+        groups: (K,) the root of every component's group, which is its lowest member; changed.
+        before: (K,) a copy of `groups`.
+    """
+    for a in range(groups.size):
+        if marked[a] and chosen[a] >= 0:
+            join(groups, np.int64(a), np.int64(chosen[a]))
     joined = 0
-    for a in range(count):
-        root = find(parent, a)
-        parent[a] = root
+    for a in range(groups.size):
+        root = find(groups, np.int64(a))
+        groups[a] = root
         if before[a] == a and root != a:
             joined += 1
             sizes[root] += sizes[a]
-            for c in range(channels):
+            for c in range(sums.shape[1]):
                 sums[root, c] += sums[a, c]
-    return joined
-
-
-def merge_round(
-    first: np.ndarray, second: np.ndarray, marked: np.ndarray, sizes: np.ndarray, sums: np.ndarray, parent: np.ndarray
-) -> int:
-    """Join every marked group with the adjacent group of the nearest mean feature, all at once.
-
-    Args:
-        first: (P,) int32, components of which those in marked groups look for neighbours.
-        second: (P,) int32, a neighbour of each.
-        marked: (K,) bool, which groups join another; read at their roots.
-        sizes: (K,) int64, voxels of every group, right at its root; changed.
-        sums: (K, C) float64, likewise summed features; changed.
-        parent: (K,) int32, the root of every component's group, which is its lowest member; changed.
-
-    Returns:
-        How many groups there are less than before.
-    """
-    means, nearest = np.empty_like(sums), np.empty(len(sizes))
-    before, target = np.empty_like(parent), np.empty_like(parent)
-    joined: int = _round(first, second, marked, sizes, sums, parent, before, means, nearest, target)
     return joined
