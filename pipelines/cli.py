@@ -255,6 +255,33 @@ def bench_pool(
     run_bench_pool(device=device, json=json, plot=plot, quick=quick, console=Console())
 
 
+@bench_app.command("slic")
+def bench_slic(
+    data: Annotated[Optional[Path], typer.Argument(metavar="DATA", help="Labelled images to measure too.")] = None,  # noqa: UP045 - typer reads the annotation at run time
+    layout: Layout = "auto",
+    image: ImagePattern = None,
+    labels: LabelPattern = None,
+    label_names: LabelNames = None,
+    cases: Annotated[int, typer.Option(min=1, help="How many of the images.")] = 2,
+    device: Device = "cpu",
+    json: Annotated[Path | None, typer.Option(help="File for everything measured.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small phantoms: that it runs, not how fast.")] = False,
+) -> None:
+    """Time supervoxels beside scikit-image and SimpleITK, at the same number, with their accuracy."""
+    from rich.console import Console
+
+    from voxpool_pipelines.bench.slic import run_bench_slic
+    from voxpool_pipelines.prepare import open_dataset
+
+    console = Console()
+    dataset = None
+    if data is not None:
+        dataset = open_dataset(
+            data, layout=layout, image=image, labels=labels, label_names=label_names, console=console
+        )
+    run_bench_slic(dataset=dataset, cases=cases, device=device, json=json, quick=quick, console=console)
+
+
 def _words(text: str, kind: type[Word], option: str) -> tuple[Word, ...]:
     try:
         return tuple(kind(word) for word in text.replace(",", " ").split())

@@ -68,7 +68,7 @@ def run_bench_pool(
     """
     target = select_device(device)
     for path in (json, plot):
-        _require_folder(path)
+        require_folder(path)
     methods = [method for method in methods or all_methods() if target.type in method.devices]
     machine = describe_machine(target)
     _say(console, f"{machine['gpu'] or machine['processor']}, {machine['threads']} threads, torch {torch.__version__}")
@@ -176,7 +176,7 @@ def _floors(x: Tensor) -> dict[str, Callable[[], object]]:
     return dict(zip(PASSES, (partial(limits.read, x), partial(limits.read_and_write, x)), strict=True))
 
 
-def _require_folder(path: Path | None) -> None:
+def require_folder(path: Path | None) -> None:
     """Refuse a file that cannot be written before minutes are spent on what it shall hold."""
     if path is None:
         return

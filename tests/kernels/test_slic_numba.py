@@ -3,9 +3,9 @@
 import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
 
-import torch
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
 from voxpool.kernels.connectivity_numba import connect

@@ -6,7 +6,7 @@ are exact, and merging does not depend on the order of what it reads: any number
 
 # Kernels take flat arrays, as many as they need. They leave making arrays to their callers and loop where
 # NumPy code would call a function, because both take numba seconds to compile.
-# ruff: noqa: PLR0913, PLR0917
+# ruff: noqa: PLR0917
 
 from collections.abc import Callable
 from functools import partial

@@ -5,7 +5,7 @@ Determinism: no result depends on the order in which voxels or groups come.
 
 # Kernels take flat arrays, as many as they need. They leave making arrays to their callers and loop where
 # NumPy code would call a function, because both take numba seconds to compile.
-# ruff: noqa: PLR0913, PLR0917
+# ruff: noqa: PLR0917
 
 from typing import Any
 
