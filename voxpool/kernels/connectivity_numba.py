@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from voxpool.kernels import threads
-from voxpool.kernels.merging_numba import join, join_groups, look_around, nearest_of, number_groups
+from voxpool.kernels.merging_numba import join, join_groups, list_voxels, look_around, nearest_of, number_groups
 
 _MOST_SLABS = 16
 
@@ -122,15 +122,17 @@ class _Groups:
     def _each(self, kernel: Callable[[int, int, int], None]) -> None:
         threads.run([partial(kernel, slab, *ends) for slab, ends in enumerate(self._slabs)], self._flat.size)
 
-    def merge_below(self, limit: float) -> bool:
-        """Let every group below a size join its nearest neighbour; whether any did."""
+    def merge_below(self, limit: float) -> None:
+        """Let every group below a size join its nearest neighbour, until none of them has one."""
         marked = self._below(limit)
-        return self._join(marked, self._nearest(marked))
+        voxels = self._voxels(marked)
+        while self._join(marked, self._nearest(marked, voxels)):
+            marked = self._below(limit)
 
     def merge_smallest(self, most: int) -> bool:
         """Let the smallest groups join, as many as are more than `most`; whether any did."""
         marked = self._below(self._inside / most)
-        chosen = self._nearest(marked)
+        chosen = self._nearest(marked, self._voxels(marked[self._groups]))
         able = np.flatnonzero(marked & (chosen >= 0))
         marked[:] = False
         marked[able[np.argsort(self._sizes[able], kind="stable")[: self.count - most]]] = True
@@ -145,7 +147,17 @@ class _Groups:
     def _below(self, limit: float) -> np.ndarray:
         return (self._groups == np.arange(len(self._groups))) & (self._sizes < limit)
 
-    def _nearest(self, marked: np.ndarray) -> np.ndarray:
+    def _voxels(self, marked: np.ndarray) -> list[np.ndarray]:
+        """The voxels of marked components, slab by slab."""
+        voxels, ends = np.empty(self._flat.size, np.int32), np.zeros(len(self._slabs), np.int64)
+
+        def find(slab: int, z0: int, z1: int) -> None:
+            list_voxels(self._flat, marked, voxels, slab, ends, z0 * self._plane, z1 * self._plane)
+
+        self._each(find)
+        return [voxels[z0 * self._plane : end] for (z0, _), end in zip(self._slabs, ends, strict=True)]
+
+    def _nearest(self, marked: np.ndarray, voxels: list[np.ndarray]) -> np.ndarray:
         """The adjacent group of nearest mean for every marked group; -1 where there is none."""
         chosen = np.full(len(marked), -1, np.int32)
         if marked.any():
@@ -153,11 +165,13 @@ class _Groups:
             # slabs write to rows of their own; where one writes nothing, no memory is taken
             shape = len(self._slabs), len(marked)
             nearest, target = np.zeros(shape), np.zeros(shape, np.int32)
-            self._each(
-                lambda slab, z0, z1: look_around(
-                    self.ids, self._groups, marked, means, nearest[slab], target[slab], z0, z1
-                )
-            )
+            height, width = self.ids.shape[1:]
+
+            def look(slab: int, _z0: int, _z1: int) -> None:
+                found = nearest[slab], target[slab]
+                look_around(self._flat, self._groups, marked, means, voxels[slab], *found, height, width)
+
+            self._each(look)
             nearest_of(nearest, target, marked, chosen)
         return chosen
 
@@ -171,8 +185,7 @@ class _Groups:
 def connect(segments: np.ndarray, features: np.ndarray, min_size: float, most: int) -> tuple[np.ndarray, int]:
     """See `voxpool.kernels.slic_rules.SlicKernels.connect`."""
     groups = _Groups(segments, features)
-    while groups.merge_below(min_size):
-        pass
+    groups.merge_below(min_size)
     while groups.count > most and groups.merge_smallest(most):
         pass
     groups.renumber()

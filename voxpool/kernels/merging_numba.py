@@ -51,39 +51,56 @@ def number_groups(parent: Any, start: Any, stop: Any, before: Any, number: Any) 
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
-def look_around(ids: Any, groups: Any, marked: Any, means: Any, nearest: Any, target: Any, z0: Any, z1: Any) -> None:
-    """Look from every voxel of a marked group in a slab at the groups beyond its faces.
+def list_voxels(ids: Any, marked: Any, voxels: Any, slab: Any, ends: Any, start: Any, stop: Any) -> None:
+    """List the voxels of marked components in a range, from voxels[start] up to voxels[ends[slab]]."""
+    end = start
+    for i in range(start, stop):
+        if ids[i] >= 0 and marked[ids[i]]:
+            voxels[end] = i
+            end += 1
+    ends[slab] = end
+
+
+@njit(cache=True, nogil=True, boundscheck=False)
+def look_around(
+    ids: Any, groups: Any, marked: Any, means: Any, voxels: Any, nearest: Any, target: Any, height: Any, width: Any
+) -> None:
+    """Look from those of some voxels that are in a marked group at the groups beyond their faces.
 
     Where target[a] is 0 nothing has been found for a; else it is one more than the group at the distance nearest[a].
     """
-    depth, height, width = ids.shape
-    for z in range(z0, z1):
-        for y in range(height):
-            for x in range(width):
-                if ids[z, y, x] < 0:
-                    continue
-                a = groups[ids[z, y, x]]
-                if not marked[a]:
-                    continue
-                last = a
-                for step in range(6):
-                    bz = z + (step == 0) - (step == 1)
-                    by = y + (step == 2) - (step == 3)
-                    bx = x + (step == 4) - (step == 5)
-                    if not (0 <= bz < depth and 0 <= by < height and 0 <= bx < width) or ids[bz, by, bx] < 0:
-                        continue
-                    b = groups[ids[bz, by, bx]]
-                    if b in (a, last):
-                        continue
-                    last = b
-                    distance = 0.0
-                    for c in range(means.shape[1]):
-                        d = means[a, c] - means[b, c]
-                        distance += d * d
-                    near = nearest[a]
-                    if target[a] == 0 or distance < near or (distance == near and b + 1 < target[a]):
-                        nearest[a] = distance
-                        target[a] = b + 1
+    plane = height * width
+    for i in voxels:
+        a = groups[ids[i]]
+        if not marked[a]:
+            continue
+        x, row = i % width, i // width
+        y = row % height
+        last = a
+        for step in range(6):
+            if step < 2:
+                j = i - plane if step == 0 else i + plane
+                there = 0 <= j < ids.size
+            elif step < 4:
+                j = i - width if step == 2 else i + width
+                there = y > 0 if step == 2 else y < height - 1
+            else:
+                j = i - 1 if step == 4 else i + 1
+                there = x > 0 if step == 4 else x < width - 1
+            if not there or ids[j] < 0:
+                continue
+            b = groups[ids[j]]
+            if b in (a, last):
+                continue
+            last = b
+            distance = 0.0
+            for c in range(means.shape[1]):
+                d = means[a, c] - means[b, c]
+                distance += d * d
+            near = nearest[a]
+            if target[a] == 0 or distance < near or (distance == near and b + 1 < target[a]):
+                nearest[a] = distance
+                target[a] = b + 1
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
