@@ -104,7 +104,7 @@ def crossval(
     auxiliary_weight: Annotated[float, typer.Option(help="Weight of deep supervision at the start.")] = 0.3,
     n_segments: Annotated[int | None, typer.Option(help="Supervoxels per volume; else chosen by the oracle.")] = None,
     target_oracle: Annotated[float, typer.Option(help="Oracle Dice that the supervoxels shall reach.")] = 0.95,
-    compactness: Annotated[float, typer.Option(help="Compactness of SLIC.")] = 0.1,
+    compactness: Annotated[str, typer.Option(help="Compactness of SLIC; auto: choose it with the number.")] = "0.1",
     spacing: Annotated[str, typer.Option(help="Working voxel size: auto, native or mm, such as '1 1 1'.")] = "auto",
     seed: Seed = 0,
     deterministic: Annotated[bool, typer.Option(help="Byte-identical results from run to run.")] = False,
@@ -299,7 +299,7 @@ def _grouped(group_by: str) -> bool:
 _LISTS = {
     "--reductions": r"\d+",
     "--only-folds": r"\d+",
-    "--heads": r"base|v\d+",
+    "--heads": r"base|v\d+[a-z]*",
     "--segments": r"block|slic",
     "--nets": r"[a-z][a-z0-9_]*",
     "--spacing": r"[\d.]+",

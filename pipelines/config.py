@@ -1,11 +1,12 @@
 """Options of a cross-validation, checked once, and the variants that they ask for."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
 from voxpool.errors import UsageError
+from voxpool.nets import HEADS
 
 Segments = Literal["block", "slic"]
 CONTROL = "control"
@@ -38,7 +39,7 @@ class CrossvalConfig(pydantic.BaseModel):
     auxiliary_weight: float = pydantic.Field(0.3, ge=0)
     n_segments: int | None = pydantic.Field(None, ge=2)
     target_oracle: float = pydantic.Field(0.95, gt=0, lt=1)
-    compactness: float = pydantic.Field(0.1, gt=0)
+    compactness: Literal["auto"] | Annotated[float, pydantic.Field(gt=0)] = 0.1
     spacing: tuple[float, float, float] | Literal["auto", "native"] = "auto"
     group_by_subject: bool = True
     seed: int = pydantic.Field(0, ge=0)
@@ -51,9 +52,11 @@ class CrossvalConfig(pydantic.BaseModel):
             raise ValueError("give either --iterations or --minutes")
         if self.deterministic and self.minutes is not None:
             raise ValueError("--deterministic needs --iterations, since minutes depend on the machine")
-        unknown = set(self.heads) - {BASE, "v1", "v2", "v3"}
+        if self.compactness == "auto" and self.n_segments is not None:
+            raise ValueError("--compactness auto chooses it together with the number: leave --n-segments out")
+        unknown = set(self.heads) - {BASE, *HEADS}
         if unknown:
-            raise ValueError(f"unknown head {sorted(unknown)[0]!r}; take base, v1, v2 or v3")
+            raise ValueError(f"unknown head {sorted(unknown)[0]!r}; take {BASE}, {', '.join(HEADS)}")
         if self.crop % 8:
             raise ValueError(f"--crop must be a multiple of 8, got {self.crop}")
         if self.only_folds and not set(self.only_folds) <= set(range(self.folds)):
@@ -104,7 +107,7 @@ class Variant:
 
     Attributes:
         spec: The base network.
-        head: "base", "control" (the base trained on for the heads' share), "v1", "v2" or "v3".
+        head: "base", "control" (the base trained on for the heads' share), or a key of `voxpool.nets.HEADS`.
         segments: "block" or "slic" for a supervoxel head, else None.
     """
 

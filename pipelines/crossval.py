@@ -9,7 +9,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from voxpool.inference import Segmenter, select_device
 from voxpool.io import read_labels, read_volume, write_json, write_volume
 from voxpool.metrics import dice_background, score_case
 from voxpool.model_package import ModelInfo, load_package, save_package
-from voxpool.nets import SupervoxelNet, count_parameters, create_net
+from voxpool.nets import HEADS, add_head, count_parameters, create_net
 from voxpool.supervoxels import choose_n_segments, oracle_dice
 from voxpool_pipelines.config import BASE, CONTROL, CrossvalConfig, NetSpec, Variant, head_variants, net_specs
 from voxpool_pipelines.console import clock, task
@@ -37,6 +37,11 @@ MAX_STRIDE = 8
 CALIBRATION_STEPS = 8
 # oracle Dice is alike from case to case: a few training cases choose the number of supervoxels
 ORACLE_CASES = 4
+FINE_PER_COARSE = 8
+"""Fine supervoxels per coarse one, for heads of two levels."""
+
+COMPACTNESSES = (0.05, 0.1, 0.2)
+"""What `--compactness auto` chooses among."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,8 @@ def _run_spec(
         supervoxels = None
         if variant.segments:
             supervoxels = _supervoxel_config(run, variant.segments, fold, cases)
+            if HEADS[variant.head].get("levels", 1) > 1:
+                supervoxels = replace(supervoxels, per_coarse=FINE_PER_COARSE)
         result, net = _train_variant(run, variant, fold, cases, supervoxels, iterations, cancelled)
         _evaluate(run, variant, fold, split, net, supervoxels, result)
         shutil.rmtree(place / "training", ignore_errors=True)
@@ -162,7 +169,7 @@ def _supervoxel_config(run: _Run, method: Method, fold: int, cases: Sequence[Tra
     """Number and compactness: as asked, or the fewest supervoxels that reach the oracle on the training cases."""
     config = run.config
     if config.n_segments is not None:
-        return SupervoxelConfig(method, config.n_segments, config.compactness)
+        return SupervoxelConfig(method, config.n_segments, _compactnesses(config)[0])
     path = run.folder / "supervoxels" / f"fold{fold}-{method}.json"
     if not path.exists():
         some = cases[:ORACLE_CASES]
@@ -175,7 +182,7 @@ def _supervoxel_config(run: _Run, method: Method, fold: int, cases: Sequence[Tra
                 masks=[np.asarray(case.mask) for case in some],
                 spacings=[case.spacing for case in some],
                 method=method,
-                compactness=config.compactness,
+                compactness=_compactnesses(config),
             )
         path.parent.mkdir(exist_ok=True)
         write_json(
@@ -192,6 +199,10 @@ def _supervoxel_config(run: _Run, method: Method, fold: int, cases: Sequence[Tra
         )
     found = read_json(path)
     return SupervoxelConfig(method, found["n_segments"], found["compactness"])
+
+
+def _compactnesses(config: CrossvalConfig) -> tuple[float, ...]:
+    return COMPACTNESSES if config.compactness == "auto" else (config.compactness,)
 
 
 def _train_config(run: _Run, head: str, iterations: int) -> TrainConfig:
@@ -223,7 +234,7 @@ def _initial_net(run: _Run, variant: Variant, fold: int) -> nn.Module:
     if variant.head == CONTROL:
         return base
     torch.manual_seed(run.config.seed)
-    return SupervoxelNet(base, variant.head)
+    return add_head(base, variant.head)
 
 
 def _train_variant(

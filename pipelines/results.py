@@ -10,9 +10,10 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from voxpool.errors import InputError
 from voxpool.metrics import ClassScore, foreground_dice
+from voxpool.nets import HEADS as SUPERVOXEL_HEADS
 
 SCHEMA = 1
-HEADS = ("base", "control", "v1", "v2", "v3")
+HEADS = ("base", "control", *SUPERVOXEL_HEADS)
 SEGMENTS = (None, "block", "slic")
 
 

@@ -20,7 +20,7 @@ from voxpool.io import atomic_path, write_text
 from voxpool.losses import dice_cross_entropy, foreground_dice, segment_dice_cross_entropy, segment_foreground_dice
 from voxpool.nets import SupervoxelNet
 from voxpool.nets.heads import BaseNet
-from voxpool.ops import Supervoxels, compact_segments, segment_histogram
+from voxpool.ops import Supervoxels, compact_segments, parents_of, segment_histogram
 
 Amp = Literal["auto", "bf16", "off"]
 LOG_EVERY = 10
@@ -232,7 +232,8 @@ def draw_batch(
     Crops cut supervoxels: the ids of each crop are made 0..K-1 again, and K is the largest of the batch.
 
     Returns:
-        "image" (N, C, *crop), "labels" (N, *crop) int64 and, where the cases have them, "segments" (N, *crop); K.
+        "image" (N, C, *crop), "labels" (N, *crop) int64 and, where the cases have them, "segments" (N, *crop) and, of
+        two levels, "parents" (N, K); K.
     """
     rng = np.random.default_rng([config.seed, iteration])
     crops = []
@@ -247,8 +248,14 @@ def draw_batch(
     if "segments" not in crops[0]:
         return batch, None
     compacted = [compact_segments(crop["segments"][0]) for crop in crops]
+    count = max(number for _, number in compacted)
     batch["segments"] = torch.stack([segments for segments, _ in compacted]).to(device)
-    return batch, max(count for _, count in compacted)
+    if len(crops[0]["segments"]) > 1:
+        parents = [
+            parents_of(fine, crop["segments"][1], count) for (fine, _), crop in zip(compacted, crops, strict=True)
+        ]
+        batch["parents"] = torch.stack(parents).to(device)
+    return batch, count
 
 
 def _step(
@@ -292,7 +299,8 @@ def step_loss(
         if isinstance(net, SupervoxelNet):
             supervoxels = Supervoxels.of(batch["segments"], num_segments or 0)
             hard = net.version != "v3"
-            scores = net.segment_scores(image, supervoxels) if hard else net(image, supervoxels)
+            scored = net.segment_scores if hard else net
+            scores = scored(image, supervoxels, parents=batch.get("parents"))
         else:
             hard = False
             per_scale = getattr(getattr(net, "head", None), "per_scale", None)

@@ -112,11 +112,12 @@ class Segmenter:
         image = to_meta_tensor(np.stack([v.array for v in volumes]), volumes[0].geometry.affine)
         data = prepare(transform, {"image": image})
 
-        segments, made = None, 0.0
+        segments, finest, made = None, None, 0.0
         if self.info.supervoxels is not None:
             report("supervoxels", 0.1)
             made = time.perf_counter()
             segments = self._supervoxels(data, self.info.supervoxels)
+            finest = segments.reshape(-1, *data["image"].shape[1:])[0]
             made = time.perf_counter() - made
         report("network", 0.3)
         labels = predict(
@@ -138,7 +139,7 @@ class Segmenter:
         geometry = volumes[0].geometry
         counts = np.bincount(on_grid.ravel(), minlength=len(self.info.label_names))
         # ids are shifted by one so that what inverting fills in, 0, means none
-        shifted = None if segments is None else native(segments + 1).astype(np.int32) - 1
+        shifted = None if finest is None else native(finest + 1).astype(np.int32) - 1
         report("labels", 1.0)
         return Segmentation(
             labels=on_grid,
@@ -150,7 +151,7 @@ class Segmenter:
             },
             seconds=time.perf_counter() - start,
             supervoxel_seconds=made,
-            num_segments=None if segments is None else int(segments.max()) + 1,
+            num_segments=None if finest is None else int(finest.max()) + 1,
             segments=shifted,
         )
 

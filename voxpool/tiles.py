@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from voxpool.engine import memory_format
 from voxpool.errors import Cancelled, InputError, ResourceError, UsageError
 from voxpool.nets import SupervoxelNet
-from voxpool.nets.heads import BaseNet, Reduce
-from voxpool.ops import compact_segments, segment_pool
+from voxpool.nets.heads import BaseNet, Reduce, join_moments
+from voxpool.ops import compact_segments, parents_of, segment_pool
 
 # share of the free memory that a network may take, and how many feature volumes are alive at its peak
 MEMORY_SHARE = 0.5
@@ -57,7 +57,7 @@ def predict(
     Args:
         net: Network in evaluation mode on `device`.
         image: Normalised intensities, (C, *S), sizes multiples of the network's stride.
-        segments: Supervoxel ids, (*S), for a `SupervoxelNet`.
+        segments: Supervoxel ids, (*S) or of two levels (2, *S), for a `SupervoxelNet`.
         device: Where to compute.
         bf16: Whether to compute in bfloat16.
         tile: Side of the cores in voxels, or None to choose by memory.
@@ -85,7 +85,7 @@ def predict(
             return _label_voxels(net, inputs(), shape)
         if segments is None:
             raise UsageError("a network with a supervoxel head needs segments, got none; pass those of the image")
-        return _label_supervoxels(net, inputs(), segments)
+        return _label_supervoxels(net, inputs(), segments.reshape(-1, *shape))
 
 
 def _label_voxels(net: nn.Module, inputs: Iterator[tuple[Tensor, Tile]], shape: tuple[int, ...]) -> np.ndarray:
@@ -97,6 +97,7 @@ def _label_voxels(net: nn.Module, inputs: Iterator[tuple[Tensor, Tile]], shape: 
 
 def _label_supervoxels(net: SupervoxelNet, inputs: Iterator[tuple[Tensor, Tile]], segments: np.ndarray) -> np.ndarray:
     """Pool over all tiles first; V3's own voxel scores are kept until the supervoxels are classified."""
+    levels, segments = segments, segments[0]
     pooled = _PooledFeatures(net.reduce, int(segments.max()) + 1)
     scores: Tensor | None = None
     dtype = torch.float32
@@ -108,17 +109,21 @@ def _label_supervoxels(net: SupervoxelNet, inputs: Iterator[tuple[Tensor, Tile]]
             if scores is None:
                 scores = torch.empty((own.shape[1], *segments.shape), dtype=own.dtype)
             scores[(slice(None), *tile.place)] = own[0][(slice(None), *tile.core)].cpu()
-    classified = net.classify(pooled.result())[0]
+    joined, parents = pooled.result(), None
+    if len(levels) > 1:
+        fine, coarse = (torch.from_numpy(np.ascontiguousarray(level)) for level in levels[:2])
+        parents = parents_of(fine, coarse, joined.shape[-1])[None].to(joined.device)
+    classified = net.classify(net.join_levels(joined, parents))[0]
     return _best_labels(segments, classified.to(dtype).cpu(), scores)
 
 
 class _PooledFeatures:
-    """Pooled features of a volume, joined over its tiles: max directly, mean as sum and count."""
+    """Pooled features of a volume, joined over its tiles: maxima directly, all else from sums and counts."""
 
     def __init__(self, reduce: Reduce, num_segments: int) -> None:
         self.reduce, self.num_segments = reduce, num_segments
-        self.values: Tensor | None = None
-        self.counts: Tensor | None = None
+        self._parts: dict[str, Tensor] = {}
+        self._counts = torch.zeros(0)
 
     def add(self, maps: Sequence[Tensor], segments: np.ndarray) -> None:
         """Join the maps (1, C_i, *T) of a tile with segments (*T)."""
@@ -129,27 +134,42 @@ class _PooledFeatures:
         if not count:
             return
         local = compacted[None].to(device)
-        reduce: Reduce = "max" if self.reduce == "max" else "sum"
-        # partial sums are rounded once, at the end
-        joined = [segment_pool(m if reduce == "max" else m.float(), local, count, reduce=reduce) for m in maps]
-        values = torch.cat(joined, dim=1)
         where = torch.from_numpy(ids.astype(np.int64)).to(device)
-        if self.values is None:
-            fill = float("-inf") if reduce == "max" else 0.0
-            self.values = values.new_full((1, values.shape[1], self.num_segments), fill)
-            self.counts = torch.zeros(self.num_segments, device=device)
-        assert self.counts is not None  # set together with values
-        self.counts[where] += torch.bincount(local[local >= 0].flatten().long(), minlength=count).float()
-        before = self.values[:, :, where]
-        self.values[:, :, where] = torch.maximum(before, values) if reduce == "max" else before + values
+        for name, of_map in _PARTS[self.reduce].items():
+            highest = name == "max"
+            joined = [segment_pool(of_map(m), local, count, reduce="max" if highest else "sum") for m in maps]
+            values = torch.cat(joined, dim=1)
+            if name not in self._parts:
+                fill = float("-inf") if highest else 0.0
+                self._parts[name] = values.new_full((1, values.shape[1], self.num_segments), fill)
+            before = self._parts[name][:, :, where]
+            self._parts[name][:, :, where] = torch.maximum(before, values) if highest else before + values
+        if not len(self._counts):
+            self._counts = torch.zeros(self.num_segments, device=device)
+        self._counts[where] += torch.bincount(local[local >= 0].flatten().long(), minlength=count).float()
 
     def result(self) -> Tensor:
         """Pooled features (1, C, K)."""
-        if self.values is None or self.counts is None:
+        if not self._parts:
             raise InputError("the image has no supervoxel: its foreground is empty; check the file")
+        there, voxels = self._counts > 0, self._counts.clamp_min(1)
+        if self.reduce == "sum":
+            return self._parts["sum"]
         if self.reduce == "mean":
-            return self.values / self.counts.clamp_min(1)
-        return torch.where(self.counts > 0, self.values, 0.0)
+            return self._parts["sum"] / voxels
+        maxima = torch.where(there, self._parts["max"], 0.0)
+        if self.reduce == "max":
+            return maxima
+        return join_moments(maxima, self._parts["sum"] / voxels, self._parts["squares"] / voxels)
+
+
+# what is joined over the tiles, and of what map; partial sums are rounded once, at the end
+_PARTS: dict[Reduce, dict[str, Callable[[Tensor], Tensor]]] = {
+    "max": {"max": lambda m: m},
+    "sum": {"sum": lambda m: m.float()},
+    "mean": {"sum": lambda m: m.float()},
+    "moments": {"max": lambda m: m, "sum": lambda m: m.float(), "squares": lambda m: m.float().square()},
+}
 
 
 def _best_labels(segments: np.ndarray, classified: Tensor, scores: Tensor | None) -> np.ndarray:

@@ -34,7 +34,7 @@ class Generator:
 
 
 def ours(volume: BenchVolume, n_segments: int) -> np.ndarray:
-    """voxpool on the CPU."""
+    """Voxpool on the CPU."""
     found: np.ndarray = slic(
         volume.image,
         n_segments,
@@ -47,7 +47,7 @@ def ours(volume: BenchVolume, n_segments: int) -> np.ndarray:
 
 
 def ours_on_gpu(volume: BenchVolume, n_segments: int) -> Any:
-    """voxpool on the GPU, from an image there to segments there, and the wait for them."""
+    """Voxpool on the GPU, from an image there to segments there, and the wait for them."""
     import torch
 
     image, mask = volume.on_gpu

@@ -126,5 +126,5 @@ def test_sizes_that_do_not_fit_are_named() -> None:
 def test_unknown_names_are_listed() -> None:
     with pytest.raises(UsageError, match="unknown network 'unet'; take one of voxresnet"):
         create_net("unet")
-    with pytest.raises(UsageError, match="head must be one of v1, v2, v3, got 'v4'"):
+    with pytest.raises(UsageError, match="head must be base or one of v1, v2, v3, v3stats, v3nested, got 'v4'"):
         create_net("voxresnet", reduction=8, head="v4")

@@ -34,7 +34,7 @@ class TrainingCase:
         mask: Brain, (*S), boolean.
         spacing: Voxel size in mm, one per axis.
         folder: Where its arrays lie.
-        segments: Supervoxel ids, (*S), int32, or None.
+        segments: Supervoxel ids, (*S) or of two levels (2, *S), int32, or None.
     """
 
     case_id: str
@@ -49,7 +49,7 @@ class TrainingCase:
         """The arrays as tensors with a channel axis, sharing memory, as `augmentation` wants them."""
         tensors = {"image": _shared(self.image), "labels": _shared(self.labels)[None]}
         if self.segments is not None:
-            tensors["segments"] = _shared(self.segments)[None]
+            tensors["segments"] = _shared(self.segments).reshape(-1, *self.labels.shape)
         return tensors
 
 
@@ -101,7 +101,8 @@ def with_segments(case: TrainingCase, config: SupervoxelConfig) -> TrainingCase:
     Returns:
         The case with segments.
     """
-    path = case.folder / f"segments-{config.method}-{config.n_segments}-{config.compactness:g}.npy"
+    levels = f"-{config.per_coarse}" if config.per_coarse else ""
+    path = case.folder / f"segments-{config.method}-{config.n_segments}-{config.compactness:g}{levels}.npy"
     if not path.exists():
         segments = make_segments(np.asarray(case.image), np.asarray(case.mask), config, spacing=case.spacing)
         _save_array(path, segments)

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from voxpool.data.foreground import foreground_mask
 from voxpool.errors import UsageError, VoxpoolError
-from voxpool.supervoxels import blocks, slic
+from voxpool.supervoxels import blocks, nest_segments, slic
 
 MARGIN = 4
 ROBUST_PERCENTILES = (0.5, 99.5)
@@ -46,11 +46,13 @@ class SupervoxelConfig:
         method: "slic", or "block" for cubes (the paper's superpixels of infinite compactness).
         n_segments: Requested number of supervoxels inside the brain.
         compactness: Weight of distance against intensity; SLIC only.
+        per_coarse: About how many of them one coarser supervoxel is made of, for a head of two levels; else None.
     """
 
     method: Method
     n_segments: int
     compactness: float = 0.1
+    per_coarse: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -145,7 +147,7 @@ class Supervoxelsd(MapTransform):
                 spacing = tuple(float(mm) for mm in image.pixdim)
             mask = np.asarray(result[self.mask_key][0])
             segments = make_segments(np.asarray(image), mask, self.config, spacing=spacing)
-            result[self.segments_key] = torch.from_numpy(segments)[None]
+            result[self.segments_key] = torch.from_numpy(segments).reshape(-1, *mask.shape)
         return result
 
 
@@ -162,8 +164,19 @@ def make_segments(
 
     Returns:
         Ids, int32, (*S): SLIC fills the mask (-1 outside). Cubes cover the whole grid, at the size that puts
-        about `n_segments` of them into the mask: they know nothing of the image.
+        about `n_segments` of them into the mask: they know nothing of the image. With `per_coarse` (2, *S): the
+        second map holds the coarser supervoxels, each a union of fine ones.
     """
+    fine = _make_fine(image, mask, config, spacing=spacing)
+    if config.per_coarse is None:
+        return fine
+    count = max(1, (int(fine.max()) + 1) // config.per_coarse)
+    return np.stack([fine, np.asarray(nest_segments(fine, image, [count]).paint(0, fine))])
+
+
+def _make_fine(
+    image: np.ndarray, mask: np.ndarray, config: SupervoxelConfig, *, spacing: tuple[float, ...] | None
+) -> np.ndarray:
     if config.method == "block":
         inside = max(1, int(np.count_nonzero(mask)))
         return blocks(mask.shape, n_segments=max(1, round(config.n_segments * mask.size / inside)), spacing=spacing)

@@ -168,8 +168,8 @@ class _Groups:
             height, width = self.ids.shape[1:]
 
             def look(slab: int, _z0: int, _z1: int) -> None:
-                found = nearest[slab], target[slab]
-                look_around(self._flat, self._groups, marked, means, voxels[slab], *found, height, width)
+                near, whom, listed = nearest[slab], target[slab], voxels[slab]
+                look_around(self._flat, self._groups, marked, means, listed, near, whom, height, width)
 
             self._each(look)
             nearest_of(nearest, target, marked, chosen)

@@ -6,11 +6,21 @@ from typing import Any
 from torch import nn
 
 from voxpool.errors import UsageError
-from voxpool.nets.heads import VERSIONS, SupervoxelNet
+from voxpool.nets.heads import HEADS, VERSIONS, SupervoxelNet
 from voxpool.nets.segresnet import SegResNet
 from voxpool.nets.voxresnet import VoxResNet
 
-__all__ = ["NETS", "VERSIONS", "SegResNet", "SupervoxelNet", "VoxResNet", "count_parameters", "create_net"]
+__all__ = [
+    "HEADS",
+    "NETS",
+    "VERSIONS",
+    "SegResNet",
+    "SupervoxelNet",
+    "VoxResNet",
+    "add_head",
+    "count_parameters",
+    "create_net",
+]
 
 NETS: dict[str, Callable[..., nn.Module]] = {"voxresnet": VoxResNet, "segresnet": SegResNet}
 
@@ -24,7 +34,7 @@ def create_net(
         name: A key of `NETS`.
         in_channels: Number of image channels.
         num_classes: Number of classes, background included.
-        head: "base" for the network alone, or "v1", "v2", "v3".
+        head: "base" for the network alone, or a key of `HEADS`: "v1", "v2", "v3", "v3stats", "v3nested".
         **options: Options of the network, such as `reduction` of VoxResNet.
 
     Returns:
@@ -41,7 +51,22 @@ def create_net(
     if name not in NETS:
         raise UsageError(f"unknown network {name!r}; take one of {', '.join(NETS)}")
     base = NETS[name](in_channels, num_classes, **options)
-    return base if head == "base" else SupervoxelNet(base, head)  # type: ignore[arg-type]
+    return base if head == "base" else add_head(base, head)
+
+
+def add_head(base: nn.Module, head: str) -> SupervoxelNet:
+    """Give a network a supervoxel head; it takes over the network.
+
+    Args:
+        base: Network with `features()` and `head`.
+        head: A key of `HEADS`.
+
+    Raises:
+        UsageError: If the head is unknown.
+    """
+    if head not in HEADS:
+        raise UsageError(f"head must be base or one of {', '.join(HEADS)}, got {head!r}")
+    return SupervoxelNet(base, **HEADS[head])
 
 
 def count_parameters(net: nn.Module) -> int:

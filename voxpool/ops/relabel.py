@@ -69,3 +69,21 @@ def compact_segments(segments: Segments, num_segments: int | None = None) -> tup
     if not np.issubdtype(segments.dtype, np.integer):
         raise UsageError(f"segments must be of an integer type, got {segments.dtype}")
     return _compact_array(segments, num_segments)
+
+
+def parents_of(fine: torch.Tensor, coarse: torch.Tensor, num_segments: int) -> torch.Tensor:
+    """The coarse segment that every fine one is part of, from two maps of the same voxels.
+
+    Args:
+        fine: Segment ids 0..K-1, -1 for none, any shape.
+        coarse: Ids of the same shape; all voxels of a fine segment have the same.
+        num_segments: K.
+
+    Returns:
+        (K,) int32: coarse ids made 0..K'-1, -1 for fine segments without voxels.
+    """
+    compacted, _ = compact_segments(coarse)
+    parents = torch.full((num_segments,), -1, dtype=torch.int32, device=fine.device)
+    inside = fine >= 0
+    parents[fine[inside].long()] = compacted[inside].to(torch.int32)
+    return parents

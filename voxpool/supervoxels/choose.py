@@ -43,13 +43,13 @@ def choose_n_segments(
     masks: Sequence[Any] | None = None,
     spacings: Sequence[Sequence[float] | None] | None = None,
     method: Literal["slic", "block"] = "slic",
-    compactness: float = DEFAULT_COMPACTNESS,
+    compactness: float | Sequence[float] = DEFAULT_COMPACTNESS,
     candidates: Sequence[int] = CANDIDATES,
 ) -> ChosenSegments:
     """Find the smallest number of segments whose mean foreground oracle Dice reaches a target.
 
-    Candidates are tried from the smallest up. Give training images only: then the choice knows nothing of the
-    cases that a fold holds out.
+    Candidates are tried from the smallest up, each with every compactness, of which the best counts. Give training
+    images only: then the choice knows nothing of the cases that a fold holds out.
 
     Args:
         images: Single-channel images (H, W) or (D, H, W), NumPy or torch.
@@ -59,7 +59,7 @@ def choose_n_segments(
         masks: Their masks, as in `slic`.
         spacings: Their voxel sizes in mm.
         method: "slic" or "block".
-        compactness: As in `slic`; blocks ignore it.
+        compactness: As in `slic`, or several to choose among; blocks ignore it.
         candidates: Numbers of segments to try.
 
     Returns:
@@ -81,21 +81,30 @@ def choose_n_segments(
     if method not in ("slic", "block"):
         raise UsageError(f"method must be 'slic' or 'block', got {method!r}.")
 
-    def dice(i: int, n_segments: int) -> np.ndarray:
+    weights = [float(weight) for weight in np.atleast_1d(np.asarray(compactness, np.float64))]
+    if method == "block":
+        weights = weights[:1]
+    if not weights:
+        raise UsageError("need at least one compactness, got none.")
+
+    def dice(i: int, n_segments: int, weight: float) -> np.ndarray:
         mask = None if masks is None else masks[i]
         spacing = None if spacings is None else spacings[i]
         if method == "block":
             segments = blocks(to_numpy(images[i]).shape, n_segments=n_segments, mask=mask, spacing=spacing)
         else:
-            segments = slic(images[i], n_segments, compactness=compactness, spacing=spacing, mask=mask)
+            segments = slic(images[i], n_segments, compactness=weight, spacing=spacing, mask=mask)
         return oracle_dice(segments, labels[i], num_classes)
+
+    def measure(n_segments: int, weight: float) -> ChosenSegments:
+        scores = np.stack([dice(i, n_segments, weight) for i in range(count)])
+        oracle = float(_mean(_mean(scores[:, 1:], axis=1), axis=0))
+        per_class = tuple(float(d) for d in _mean(scores, axis=0))
+        return ChosenSegments(int(n_segments), weight, oracle, per_class, oracle >= target)
 
     chosen: ChosenSegments | None = None
     for n_segments in sorted(candidates):
-        scores = np.stack([dice(i, n_segments) for i in range(count)])
-        oracle = float(_mean(_mean(scores[:, 1:], axis=1), axis=0))
-        per_class = tuple(float(d) for d in _mean(scores, axis=0))
-        chosen = ChosenSegments(int(n_segments), compactness, oracle, per_class, oracle >= target)
+        chosen = max((measure(n_segments, weight) for weight in weights), key=lambda found: found.oracle)
         if chosen.reached:
             break
     assert chosen is not None
