@@ -207,6 +207,31 @@ def predict(
 
 
 @app.command()
+def supervoxels(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="NIfTI file.")],
+    out: Annotated[Path, typer.Option("--out", help="Label map to write, .nii.gz; .json and .png go beside it.")],
+    n_segments: Annotated[int, typer.Option(min=1, help="About how many supervoxels.")] = 8000,
+    compactness: Annotated[float, typer.Option(help="Weight of space against intensity.")] = 0.1,
+    masked: Annotated[bool, typer.Option("--mask/--no-mask", help="Keep to the brain or head.")] = True,
+    labels: Annotated[Optional[Path], typer.Option(help="True labels to measure by.")] = None,  # noqa: UP045 - typer reads the annotation at run time
+) -> None:
+    """Cut a volume into supervoxels: a label map, measures and a picture of three slices with borders."""
+    from rich.console import Console
+
+    from voxpool_pipelines.supervoxels import write_supervoxels
+
+    write_supervoxels(
+        source,
+        out,
+        n_segments=n_segments,
+        compactness=compactness,
+        masked=masked,
+        labels=labels,
+        console=Console(),
+    )
+
+
+@app.command()
 def evaluate(
     predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Folder of <case id>.nii.gz.")],
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Data set with the label maps.")],

@@ -108,6 +108,24 @@ def test_crops_hold_compacted_supervoxels(cases: list[TrainingCase]) -> None:
         assert count == largest
 
 
+def test_crops_of_two_levels_hold_the_parents_of_their_supervoxels(cases: list[TrainingCase]) -> None:
+    nested = [with_segments(case, SupervoxelConfig("slic", 200, per_coarse=8)) for case in cases]
+    assert all(len(case.segments) == 2 for case in nested)
+    augment = augmentation(CONFIG.crop, segments=True)
+    batch, count = draw_batch(nested, augment, CONFIG, 3, torch.device("cpu"), torch.channels_last_3d)
+    assert batch["parents"].shape == (2, count)
+    for segments, parents in zip(batch["segments"], batch["parents"], strict=True):
+        present = int(segments.max()) + 1
+        assert (parents[present:] == -1).all()
+        np.testing.assert_array_equal(np.unique(parents[:present]), np.arange(int(parents.max()) + 1))
+        # coarse supervoxels are far fewer, and each is a union of fine ones: the id of a voxel's parent is unique
+        assert int(parents.max()) + 1 < present
+    net = create_net("voxresnet", reduction=8, head="v3nested")
+    loss, _ = step_loss(net, batch, count)
+    loss.backward()
+    assert net.supervoxel_classifier.weight.grad.abs().sum() > 0
+
+
 def test_another_configuration_is_refused(cases: list[TrainingCase], tmp_path: Path) -> None:
     train(_net(), cases, CONFIG, folder=tmp_path)
     with pytest.raises(ModelError, match=r"checkpoint\.pt is of a training with other options"):

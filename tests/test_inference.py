@@ -15,8 +15,8 @@ from voxpool.errors import Cancelled, InputError, ResourceError, UsageError
 from voxpool.inference import Segmenter, select_device
 from voxpool.io import Geometry, Volume, read_volume, write_volume
 from voxpool.model_package import ModelInfo, save_package
-from voxpool.nets import SupervoxelNet, VoxResNet, create_net
-from voxpool.supervoxels import slic
+from voxpool.nets import HEADS, SupervoxelNet, VoxResNet, create_net
+from voxpool.supervoxels import nest_segments, slic
 from voxpool.tiles import predict
 
 CPU = torch.device("cpu")
@@ -33,7 +33,8 @@ def _net(head: str, **options: int) -> nn.Module:
     with torch.no_grad():
         for _ in range(3):
             x = torch.randn(1, 1, 16, 16, 16)
-            net(*((x, torch.zeros(1, 16, 16, 16, dtype=torch.int32), 1) if head != "base" else (x,)))
+            segments, parents = torch.zeros(1, 16, 16, 16, dtype=torch.int32), torch.zeros(1, 1, dtype=torch.int32)
+            net(*((x, segments, 1, parents) if head != "base" else (x,)))
     return to_device(net, CPU).eval()
 
 
@@ -56,10 +57,12 @@ def _image(shape: tuple[int, ...] = (40, 32, 48)) -> tuple[torch.Tensor, np.ndar
 
 
 @pytest.mark.parametrize("tile", [8, 16, 24])
-@pytest.mark.parametrize("head", ["base", "v1", "v2", "v3"])
+@pytest.mark.parametrize("head", ["base", *HEADS])
 def test_tiles_equal_the_whole(head: str, tile: int) -> None:
     net = _net(head, reduction=8)
     image, segments = _image()
+    if head == "v3nested":
+        segments = np.stack([segments, nest_segments(segments, image, [30]).paint(0, segments)])
     whole = predict(net, image, segments, device=CPU, bf16=False, tile=48)
     tiled = predict(net, image, segments, device=CPU, bf16=False, tile=tile)
     np.testing.assert_array_equal(tiled, whole)

@@ -145,3 +145,76 @@ def test_a_v3_head_has_no_scores_of_supervoxels_alone() -> None:
     x, segments = _inputs()
     with pytest.raises(UsageError, match="v3 head scores voxels"):
         create_net("voxresnet", reduction=8, head="v3").segment_scores(x, segments, K)
+
+
+def _parents(fine: int = K, coarse: int = 3) -> torch.Tensor:
+    return torch.arange(fine, dtype=torch.int32).remainder(coarse).repeat(2, 1)
+
+
+def _zero_started(head: str) -> SupervoxelNet:
+    torch.manual_seed(0)
+    net = create_net("voxresnet", reduction=8, head=head).eval()
+    assert isinstance(net, SupervoxelNet)
+    return net
+
+
+def test_v3stats_tells_supervoxels_by_maximum_mean_and_deviation() -> None:
+    net = _zero_started("v3stats")
+    x, segments = _inputs()
+    with torch.no_grad():
+        features = net.base.features(x)
+        pooled = net.pool(features, segments, K)
+        joined = torch.cat(features, 1)
+        for k in range(K):
+            inside = joined[0][:, segments[0] == k]
+            want = torch.cat([inside.amax(1), inside.mean(1), inside.std(1, correction=0).clamp_min(1e-3)])
+            torch.testing.assert_close(pooled[0, :, k], want, rtol=1e-4, atol=1e-4)
+
+
+def test_v3nested_joins_what_the_coarse_supervoxel_holds() -> None:
+    net = _zero_started("v3nested")
+    x, segments = _inputs()
+    parents = _parents()
+    coarse = torch.where(segments >= 0, parents[0][segments.clamp_min(0).long()], -1)
+    with torch.no_grad():
+        features = net.base.features(x)
+        pooled = net.pool(features, segments, K, parents)
+        joined = torch.cat(features, 1)
+        for k in range(K):
+            fine = joined[1][:, segments[1] == k].amax(1)
+            around = joined[1][:, coarse[1] == parents[1, k]].amax(1)
+            torch.testing.assert_close(pooled[1, :, k], torch.cat([fine, around]), rtol=0, atol=0)
+    with pytest.raises(UsageError, match="needs the coarse parent of every supervoxel: pass parents"):
+        net(x, segments, K)
+
+
+@pytest.mark.parametrize("head", ["v3stats", "v3nested"])
+def test_richer_heads_start_as_their_base_and_learn(head: str) -> None:
+    net = _zero_started(head)
+    x, segments = _inputs()
+    options = {"parents": _parents()} if head == "v3nested" else {}
+    torch.testing.assert_close(net(x, segments, K, **options), net.base(x), rtol=0, atol=0)
+    torch.nn.init.normal_(net.supervoxel_classifier.weight)
+    net(x, segments, K, **options).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters() if p.ndim > 1)
+
+
+def test_a_supervoxel_of_equal_features_has_finite_gradients() -> None:
+    net = _zero_started("v3stats")
+    features = torch.ones((1, 3, 2, 2, 2), requires_grad=True)
+    net.pool([features], torch.zeros((1, 2, 2, 2), dtype=torch.int32), 1).sum().backward()
+    assert torch.isfinite(features.grad).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"version": "v1", "reduce": "moments"}, "v1 pools class scores, one number per class"),
+        ({"version": "v1", "levels": 2}, "v1 pools class scores"),
+        ({"version": "v3", "levels": 3}, "levels must be 1, or 2 with max pooling, got 3 with max"),
+        ({"version": "v3", "levels": 2, "reduce": "mean"}, "got 2 with mean"),
+    ],
+)
+def test_poolings_that_do_not_go_together_are_refused(options: dict, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        SupervoxelNet(VoxResNet(reduction=8), **options)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from voxpool.errors import UsageError
-from voxpool.ops import compact_segments, segment_pool
+from voxpool.ops import compact_segments, parents_of, segment_pool
 
 
 @given(
@@ -58,3 +58,9 @@ def test_wrong_ids_and_dtypes_are_refused(kind: Callable[[list], Any]) -> None:
     for wrong in ([0.0, 1.0], [True, False]):
         with pytest.raises(UsageError, match=r"segments must be of an integer type, got .*(float|bool)"):
             compact_segments(kind(wrong))
+
+
+def test_parents_are_the_coarse_segments_that_fine_ones_lie_in() -> None:
+    fine = torch.tensor([[0, 0, 2], [3, -1, 2]], dtype=torch.int32)
+    coarse = torch.tensor([[7, 7, 4], [7, -1, 4]], dtype=torch.int32)
+    assert parents_of(fine, coarse, 5).tolist() == [1, -1, 0, 1, -1]

@@ -95,11 +95,11 @@ class _Groups:
 
     def __init__(self, segments: np.ndarray, features: np.ndarray) -> None:
         """Find the components, number them in raster order of their first voxel, and let each be a group."""
-        self.ids = np.empty(segments.shape, np.int32)
+        self.ids: np.ndarray = np.empty(segments.shape, np.int32)
         self._flat = self.ids.reshape(-1)
         depth, self._plane = len(segments), segments[0].size
         parts = min(depth, threads.number(), _MOST_SLABS)
-        self._slabs = [(depth * i // parts, depth * (i + 1) // parts) for i in range(parts)]
+        self._slabs: list[tuple[int, int]] = [(depth * i // parts, depth * (i + 1) // parts) for i in range(parts)]
         parent, ends = np.empty(segments.size, np.int32), np.zeros(parts, np.int64)
         self._each(lambda slab, z0, z1: _runs(segments, self.ids, parent, ends, slab, z0, z1))
         for _, z in self._slabs[:-1]:
@@ -165,7 +165,7 @@ class _Groups:
             # slabs write to rows of their own; where one writes nothing, no memory is taken
             shape = len(self._slabs), len(marked)
             nearest, target = np.zeros(shape), np.zeros(shape, np.int32)
-            height, width = self.ids.shape[1:]
+            _, height, width = self.ids.shape
 
             def look(slab: int, _z0: int, _z1: int) -> None:
                 near, whom, listed = nearest[slab], target[slab], voxels[slab]

@@ -51,10 +51,10 @@ def slic(
     cannot dominate a segment's mean. With several channels `d_intensity^2` is the mean over channels.
 
     The grid is chosen so that as many of its cells touch the mask as segments were asked for; from 500 on, 8 % more,
-    since some end too small. When more than 5 % too many segments result, those below the mean size are merged in the
-    same way, the smallest first; when more than 5 % are missing, the grid is made finer, at most twice. So K is within
-    5 % of `n_segments`, but for a mask of many islands (even the smallest stays a segment) and for a grid of only a few
-    cells.
+    since some end too small. When too many segments result, those below the mean size are merged in the same way, the
+    smallest first (below 500, 5 % are not too many); when more than 5 % are missing, the grid is made finer, at most
+    twice. So K is `n_segments` in most cases, and within 5 % of it but for a mask of many islands (even the smallest
+    stays a segment) and for a grid of only a few cells.
 
     A tensor on an NVIDIA GPU is segmented there, where CuPy runs, and on the CPU otherwise.
 
@@ -171,7 +171,8 @@ def _segment(
     report: Callable[[float], object],
 ) -> Any:
     """Run SLIC on a grid that is made finer until about n_segments remain after connection."""
-    most = int((1 + _TOLERANCE) * n_segments)
+    roomy = n_segments >= _HEADROOM_FROM
+    most = n_segments if roomy else int((1 + _TOLERANCE) * n_segments)
     filled = occupancy(inside, kernels.cell_counter)
     limit = min(_MAX_CORRECTION * n_segments, float(filled.voxels))
 
@@ -185,7 +186,7 @@ def _segment(
         )
         return kernels.connect(done, features, min_size, most)
 
-    goal = min((_HEADROOM if n_segments >= _HEADROOM_FROM else 1.0) * n_segments, limit)
+    goal = min(_HEADROOM * n_segments if roomy else float(n_segments), limit)
     cells = fit_grid(filled, spacing, goal)
     segments, found = run(cells)
     for _ in range(_CORRECTIONS):
