@@ -103,3 +103,20 @@ def test_bad_arguments_get_one_sentence(changes, sentence):
     }
     with pytest.raises(UsageError, match=sentence):
         choose_n_segments(arguments.pop("images"), arguments.pop("labels"), **arguments)
+
+
+def test_of_several_compactnesses_the_best_at_the_chosen_number_counts():
+    rng = np.random.default_rng(0)
+    labels = np.zeros((24, 24, 24), np.int64)
+    labels[:, 7:19, 9:14] = 1
+    image = labels + 0.05 * rng.standard_normal(labels.shape)
+    weights = (1e6, 0.05, 30.0)
+    alone = [
+        choose_n_segments([image], [labels], target=1.0, num_classes=2, compactness=w, candidates=[40]) for w in weights
+    ]
+    best = max(alone, key=lambda choice: choice.oracle)
+    found = choose_n_segments([image], [labels], target=1.0, num_classes=2, compactness=weights, candidates=[40])
+    assert found == best
+    assert found.compactness == 0.05
+    with pytest.raises(UsageError, match="at least one compactness"):
+        choose_n_segments([image], [labels], target=1.0, num_classes=2, compactness=(), candidates=[40])
