@@ -28,7 +28,7 @@ MATCHED = 0.03
 
 _TRIES = 8
 _SAMPLES = 3
-_SLOW = 30.0
+_SLOW = 15.0
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from voxpool.kernels import threads
 from voxpool.kernels.merging_numba import join, join_groups, list_voxels, look_around, nearest_of, number_groups
 
 _MOST_SLABS = 16
+_SPARE = 64
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
@@ -131,11 +132,20 @@ class _Groups:
 
     def merge_smallest(self, most: int) -> bool:
         """Let the smallest groups join, as many as are more than `most`; whether any did."""
-        marked = self._below(self._inside / most)
-        chosen = self._nearest(marked, self._voxels(marked[self._groups]))
-        able = np.flatnonzero(marked & (chosen >= 0))
+        excess = self.count - most
+        below = np.flatnonzero(self._below(self._inside / most))
+        below = below[np.argsort(self._sizes[below], kind="stable")]
+        # only islands have no neighbour, so that few more than what is too many need to be looked at
+        marked, taken = np.zeros(len(self._groups), bool), 2 * excess + _SPARE
+        while True:
+            marked[below[:taken]] = True
+            chosen = self._nearest(marked, self._voxels(marked[self._groups]))
+            able = below[:taken][chosen[below[:taken]] >= 0]
+            if len(able) >= excess or taken >= len(below):
+                break
+            taken *= 4
         marked[:] = False
-        marked[able[np.argsort(self._sizes[able], kind="stable")[: self.count - most]]] = True
+        marked[able[:excess]] = True
         return self._join(marked, chosen)
 
     def renumber(self) -> None:
