@@ -19,7 +19,7 @@ from voxpool.kernels import threads
 from voxpool.kernels.merging_numba import join, join_groups, list_voxels, look_around, nearest_of, number_groups
 
 _MOST_SLABS = 16
-_SPARE = 64
+_SPARE = 4
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
@@ -136,7 +136,7 @@ class _Groups:
         below = np.flatnonzero(self._below(self._inside / most))
         below = below[np.argsort(self._sizes[below], kind="stable")]
         # only islands have no neighbour, so that few more than what is too many need to be looked at
-        marked, taken = np.zeros(len(self._groups), bool), 2 * excess + _SPARE
+        marked, taken = np.zeros(len(self._groups), bool), excess + _SPARE
         while True:
             marked[below[:taken]] = True
             chosen = self._nearest(marked, self._voxels(marked[self._groups]))

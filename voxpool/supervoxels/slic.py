@@ -120,8 +120,11 @@ def slic(
         min_size=min_size_factor * voxels / n_segments,
         report=progress or (lambda fraction: None),
     )
-    segments = xp.zeros_like(inside, dtype=xp.int32) - xp.ones_like(inside, dtype=xp.int32)
-    segments.reshape(channels.shape[1:])[box] = found
+    if tuple(found.shape) == tuple(channels.shape[1:]):
+        segments = found.reshape(shape)
+    else:
+        segments = xp.full_like(inside, -1, dtype=xp.int32)
+        segments.reshape(channels.shape[1:])[box] = found
     return like(segments, image) if device is None else segments
 
 
