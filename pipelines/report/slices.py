@@ -122,7 +122,7 @@ def colour(label_index: int) -> tuple[int, int, int]:
 def _shown_variants(summary: RunSummary) -> tuple[VariantSummary, ...]:
     """The base and its best V3, or another pooled head where there is no V3, or the best of what is left."""
     pooled = [each for each in summary.variants if each.variant.segments is not None]
-    hybrid = [each for each in pooled if each.variant.head == "v3"]
+    hybrid = [each for each in pooled if each.variant.head.startswith("v3")]
     best = summary.best(hybrid) or summary.best(pooled)
     if best is None:
         only = summary.best()

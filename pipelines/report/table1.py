@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from voxpool.nets import HEADS
 from voxpool_pipelines.report.summary import Comparison, RunSummary, VariantSummary
 from voxpool_pipelines.report.words import HEAD_TITLES, SIGNIFICANT, group_title
 from voxpool_pipelines.results import Variant
 from voxpool_pipelines.statistics import PairedTest, Summary
 
 SHARED = ("base", "control")
-POOLED = ("v1", "v2", "v3")
+POOLED = tuple(HEADS)
 
 
 @dataclass(frozen=True)

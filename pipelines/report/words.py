@@ -6,7 +6,15 @@ from voxpool_pipelines.results import Variant
 from voxpool_pipelines.statistics import Summary
 
 NET_TITLES = {"voxresnet": "VoxResNet", "segresnet": "SegResNet"}
-HEAD_TITLES = {"base": "Base", "control": "Control", "v1": "V1", "v2": "V2", "v3": "V3"}
+HEAD_TITLES = {
+    "base": "Base",
+    "control": "Control",
+    "v1": "V1",
+    "v2": "V2",
+    "v3": "V3",
+    "v3stats": "V3 statistics",
+    "v3nested": "V3 nested",
+}
 SEGMENT_TITLES = {"block": "BLOCK", "slic": "SLIC"}
 STATUS_TITLES = {
     "ok": "scored",
