@@ -213,7 +213,7 @@ def supervoxels(
     n_segments: Annotated[int, typer.Option(min=1, help="About how many supervoxels.")] = 8000,
     compactness: Annotated[float, typer.Option(help="Weight of space against intensity.")] = 0.1,
     masked: Annotated[bool, typer.Option("--mask/--no-mask", help="Keep to the brain or head.")] = True,
-    labels: Annotated[Optional[Path], typer.Option(help="True labels to measure by.")] = None,  # noqa: UP045 - typer reads the annotation at run time
+    labels: Annotated[Path | None, typer.Option(help="True labels to measure by.")] = None,
 ) -> None:
     """Cut a volume into supervoxels: a label map, measures and a picture of three slices with borders."""
     from rich.console import Console
@@ -282,7 +282,7 @@ def bench_pool(
 
 @bench_app.command("slic")
 def bench_slic(
-    data: Annotated[Optional[Path], typer.Argument(metavar="DATA", help="Labelled images to measure too.")] = None,  # noqa: UP045 - typer reads the annotation at run time
+    data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Labelled images to measure too.")] = None,
     layout: Layout = "auto",
     image: ImagePattern = None,
     labels: LabelPattern = None,

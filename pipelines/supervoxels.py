@@ -12,11 +12,11 @@ import voxpool
 from voxpool.data.foreground import foreground_mask
 from voxpool.errors import InputError, UsageError
 from voxpool.io import Volume, atomic_path, read_labels, read_volume, write_json, write_volume
+from voxpool.io.nifti_header import EXTENSIONS
 from voxpool.supervoxels import measure_segments, slic
 from voxpool_pipelines.console import task
 from voxpool_pipelines.report.png import palette_png
 
-SUFFIXES = (".nii.gz", ".nii")
 _ZOOM = 3.0  # pixels per mm
 _MOST_PIXELS = 1200  # along one side of a plane
 _GAP = 6
@@ -54,7 +54,7 @@ def write_supervoxels(
         UsageError: If the name of the output or an option does not fit.
         ResourceError: If a file cannot be written.
     """
-    stem = next((out.name.removesuffix(suffix) for suffix in SUFFIXES if out.name.endswith(suffix)), None)
+    stem = next((out.name.removesuffix(suffix) for suffix in EXTENSIONS if out.name.endswith(suffix)), None)
     if not stem:
         raise UsageError(f"--out must name a label map that ends in .nii.gz or .nii, got {out.name!r}")
     if out.resolve() == source.resolve():

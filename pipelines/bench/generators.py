@@ -33,16 +33,19 @@ class Generator:
     masks: bool = True
 
 
+def _options(volume: BenchVolume) -> dict[str, Any]:
+    """What ours and scikit-image are told alike."""
+    return {
+        "compactness": COMPACTNESS,
+        "spacing": volume.spacing,
+        "mask": volume.mask,
+        "max_num_iter": ITERATIONS,
+    }
+
+
 def ours(volume: BenchVolume, n_segments: int) -> np.ndarray:
     """Voxpool on the CPU."""
-    found: np.ndarray = slic(
-        volume.image,
-        n_segments,
-        compactness=COMPACTNESS,
-        spacing=volume.spacing,
-        mask=volume.mask,
-        max_num_iter=ITERATIONS,
-    )
+    found: np.ndarray = slic(volume.image, n_segments, **_options(volume))
     return found
 
 
@@ -51,7 +54,7 @@ def ours_on_gpu(volume: BenchVolume, n_segments: int) -> Any:
     import torch
 
     image, mask = volume.on_gpu
-    found = slic(image, n_segments, compactness=COMPACTNESS, spacing=volume.spacing, mask=mask, max_num_iter=ITERATIONS)
+    found = slic(image, n_segments, **_options(volume) | {"mask": mask})
     torch.cuda.synchronize()
     return found
 
@@ -59,16 +62,7 @@ def ours_on_gpu(volume: BenchVolume, n_segments: int) -> Any:
 def _scikit_image(volume: BenchVolume, n_segments: int) -> np.ndarray:
     from skimage.segmentation import slic as other
 
-    found: np.ndarray = other(
-        volume.image,
-        n_segments,
-        compactness=COMPACTNESS,
-        spacing=volume.spacing,
-        mask=volume.mask,
-        max_num_iter=ITERATIONS,
-        channel_axis=None,
-        start_label=1,
-    )
+    found: np.ndarray = other(volume.image, n_segments, **_options(volume), channel_axis=None, start_label=1)
     return found
 
 

@@ -11,12 +11,12 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from voxpool.errors import ResourceError, UsageError
 from voxpool.inference import select_device
 from voxpool.io import write_json, write_text
 from voxpool_pipelines.bench.cases import CASES, QUICK_CASES, QUICK_SWEEPS, SWEEPS, Case, make_inputs
 from voxpool_pipelines.bench.machine import describe_machine, watch_other_work
 from voxpool_pipelines.bench.methods import Method, all_methods
+from voxpool_pipelines.bench.output import require_folder, say
 from voxpool_pipelines.bench.plot import draw_sweeps
 from voxpool_pipelines.bench.reference import check_forward, check_gradient, make_reference
 from voxpool_pipelines.bench.table import case_table
@@ -71,7 +71,7 @@ def run_bench_pool(
         require_folder(path)
     methods = [method for method in methods or all_methods() if target.type in method.devices]
     machine = describe_machine(target)
-    _say(console, f"{machine['gpu'] or machine['processor']}, {machine['threads']} threads, torch {torch.__version__}")
+    say(console, f"{machine['gpu'] or machine['processor']}, {machine['threads']} threads, torch {torch.__version__}")
     cases = []
     for case in QUICK_CASES if quick else CASES:
         cases.append(measure_case(case, target, methods, _QUICK if quick else _FULL))
@@ -79,15 +79,15 @@ def run_bench_pool(
     sweeps: dict[str, list[dict[str, Any]]] = {}
     if json or plot:
         for over, steps in (QUICK_SWEEPS if quick else SWEEPS).items():
-            _say(console, f"sweep over {over}")
+            say(console, f"sweep over {over}")
             sweeps[over] = [measure_case(case, target, methods, _QUICK if quick else _SWEEP) for case in steps]
     found = {"device": target.type, "quick": quick, "machine": machine, "cases": cases, "sweeps": sweeps}
     if json:
         write_json(json, found)
-        _say(console, f"measured values: {json}")
+        say(console, f"measured values: {json}")
     if plot:
         write_text(plot, draw_sweeps(sweeps))
-        _say(console, f"plot: {plot}")
+        say(console, f"plot: {plot}")
     return found
 
 
@@ -174,19 +174,3 @@ def _floors(x: Tensor) -> dict[str, Callable[[], object]]:
         return dict(zip(PASSES, (lambda: target.copy_(half), lambda: torch.empty_like(x).copy_(x)), strict=True))
     limits = import_module("voxpool.kernels.bandwidth_numba")
     return dict(zip(PASSES, (partial(limits.read, x), partial(limits.read_and_write, x)), strict=True))
-
-
-def require_folder(path: Path | None) -> None:
-    """Refuse a file that cannot be written before minutes are spent on what it shall hold."""
-    if path is None:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResourceError(f"{path.name}: cannot be written into {path.parent}; choose another folder") from error
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder; name a file in it")
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)

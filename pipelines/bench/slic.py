@@ -17,7 +17,7 @@ from voxpool.io import write_json
 from voxpool.supervoxels.quality import achievable_accuracy
 from voxpool_pipelines.bench.generators import Generator, ours, ours_on_gpu, peers
 from voxpool_pipelines.bench.machine import describe_machine, watch_other_work
-from voxpool_pipelines.bench.pool import require_folder
+from voxpool_pipelines.bench.output import require_folder, say
 from voxpool_pipelines.bench.timing import Timing, interleave, measure_cpu
 from voxpool_pipelines.bench.volumes import QUICK_SPACE, SPACE, BenchVolume, phantoms, volumes_of
 
@@ -28,7 +28,7 @@ MATCHED = 0.03
 
 _TRIES = 8
 _SAMPLES = 3
-_SLOW = 15.0
+_SLOW = 15.0  # seconds of one call
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def run_bench_slic(
     target = select_device(device)
     require_folder(json)
     machine = describe_machine(target)
-    console.print(f"{machine['gpu'] or machine['processor']}, {machine['threads']} threads", highlight=False)
+    say(console, f"{machine['gpu'] or machine['processor']}, {machine['threads']} threads")
     volumes: Iterable[BenchVolume] = phantoms(QUICK_SPACE if quick else SPACE)
     found: list[dict[str, Any]] = []
     for group in (volumes, volumes_of(dataset, cases) if dataset else ()):
@@ -78,7 +78,7 @@ def run_bench_slic(
     result = {"quick": quick, "machine": machine, "cases": found}
     if json:
         write_json(json, result)
-        console.print(f"measured values: {json}", highlight=False, markup=False, soft_wrap=True)
+        say(console, f"measured values: {json}")
     return result
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from voxpool.errors import InputError, VoxpoolError
 from voxpool.io import read_labels, read_volume
+from voxpool.nets import HEADS
 from voxpool_pipelines.report.png import grey_png, palette_png
 from voxpool_pipelines.report.summary import RunSummary, VariantSummary
 from voxpool_pipelines.results import CaseResult, RunResults, VariantResult
@@ -122,7 +123,7 @@ def colour(label_index: int) -> tuple[int, int, int]:
 def _shown_variants(summary: RunSummary) -> tuple[VariantSummary, ...]:
     """The base and its best V3, or another pooled head where there is no V3, or the best of what is left."""
     pooled = [each for each in summary.variants if each.variant.segments is not None]
-    hybrid = [each for each in pooled if each.variant.head.startswith("v3")]
+    hybrid = [each for each in pooled if HEADS.get(each.variant.head, {}).get("version") == "v3"]
     best = summary.best(hybrid) or summary.best(pooled)
     if best is None:
         only = summary.best()

@@ -49,6 +49,8 @@ def scale(channel: Tensor, inside: Tensor) -> Tensor:
     _check_size(channel)
     whole = bool(inside.all())
     values = channel.flatten() if whole else channel[inside]
+    if not values.is_floating_point():
+        values = values.to(torch.float64)  # torch does not sort every type of integer
     some = values[:: percentile_stride(len(values))].sort().values
     ranks = torch.tensor(percentile_ranks(len(some)), device=some.device)
     values = values.to(torch.float64)

@@ -38,7 +38,9 @@ def on_device(kernels, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(slic_module, "_device", lambda image: image.device if isinstance(image, torch.Tensor) else None)
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize(
+    "dtype", [torch.uint8, torch.uint16, torch.int16, torch.float16, torch.bfloat16, torch.float32]
+)
 @pytest.mark.parametrize("masked", [False, True])
 def test_slic_gives_the_same_labels(dtype: torch.dtype, masked: bool, on_device: None):
     generator = torch.Generator().manual_seed(0)
