@@ -345,21 +345,32 @@ def join_lists(arguments: list[str]) -> list[str]:
     return joined
 
 
-def _interrupt(number: int, _frame: object) -> NoReturn:
-    interrupted = Cancelled("interrupted; the same command goes on where it stopped")
-    interrupted.exit_code = 128 + number
-    raise interrupted
-
-
 def main() -> NoReturn:
     """Run the command; a user's mistake ends in one sentence and its exit code."""
     # huge pages spare most page faults of fresh tensors; torch reads this when it is imported
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGTERM, _interrupt)
+    interruptions: list[VoxpoolError] = []
+
+    def interrupt(number: int, _frame: object) -> NoReturn:
+        interrupted = Cancelled("interrupted; the same command goes on where it stopped")
+        interrupted.exit_code = 128 + number
+        interruptions.append(interrupted)
+        raise interrupted
+
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         app(join_lists(sys.argv[1:]))
     except VoxpoolError as error:
-        typer.echo(f"voxpool: {error}", err=True)
-        sys.exit(error.exit_code)
+        _end(error)
+    except Exception:
+        # numba's compiler, interrupted in a callback of LLVM, fails with an error of its own
+        if not interruptions:
+            raise
+        _end(interruptions[0])
     sys.exit(0)
+
+
+def _end(error: VoxpoolError) -> NoReturn:
+    typer.echo(f"voxpool: {error}", err=True)
+    sys.exit(error.exit_code)

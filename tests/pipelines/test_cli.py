@@ -233,3 +233,24 @@ def test_evaluate_scores_any_label_maps(cohort: Path, tmp_path: Path) -> None:
     assert scores["WM"]["dice"] == pytest.approx(0.8)
     assert scores["WM"]["n_missed"] == 1
     assert len((tmp_path / "scores/scores.csv").read_text().splitlines()) == 1 + 5 * 3
+
+
+@pytest.mark.parametrize(("interrupted", "code"), [(True, 130), (False, 1)])
+def test_an_interruption_that_surfaces_as_another_error_is_still_one(interrupted: bool, code: int) -> None:
+    program = (
+        "import os, signal, time\n"
+        "from voxpool_pipelines import cli\n"
+        "def app(arguments):\n"
+        "    try:\n"
+        f"        os.kill(os.getpid(), signal.SIGINT) if {interrupted} else None\n"
+        "        time.sleep(1)\n"
+        "    except Exception:\n"
+        "        pass  # as a callback of a C library does\n"
+        "    raise RuntimeError('no compiled object yet')\n"
+        "cli.app = app\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert ("voxpool: interrupted; the same command goes on" in done.stderr) == interrupted
+    assert ("Traceback" in done.stderr) == (not interrupted)
