@@ -97,6 +97,7 @@ def slow_connect(segments, features, min_size, most):
         ((7, 8, 9), (2, 2, 3), 3),
         ((30, 17, 19), (2, 1, 1), 1),  # cells of more voxels than the kernel takes at a time
         ((28, 17, 19), (2, 1, 1), 2),
+        ((10, 20, 20), (1, 2, 2), 1),  # as many voxels as can be added up at a time
     ],
 )
 @pytest.mark.parametrize("iterations", [1, 4])

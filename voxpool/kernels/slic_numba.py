@@ -8,7 +8,7 @@ they survive a fork and may be entered from several threads at once.
 """
 
 # Kernels take flat arrays, as many as they need.
-# ruff: noqa: PLR0912, PLR0913, PLR0917
+# ruff: noqa: PLR0913, PLR0917
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,78 +20,115 @@ from numba import njit
 from voxpool.kernels import threads
 from voxpool.kernels.cells_numba import cell_counter
 from voxpool.kernels.connectivity_numba import connect
-from voxpool.kernels.nearest_numba import WIDTH, nearest
+from voxpool.kernels.nearest_numba import MOST, WIDTH, nearest, sum_where
 from voxpool.kernels.slic_rules import FEATURE_STEP, MAX_VALUE, check_usable, percentile_ranks, percentile_stride
 
 __all__ = ["assign", "cell_counter", "connect", "scale"]
 
+_SIDE = 10
+"""Voxels of a block along an axis at most; cells are cut into blocks that `sum_where` can add up."""
 
-@njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")
-def _count_layer(inside: Any, edges_z: Any, edges_y: Any, edges_x: Any, counts: Any, layer: Any) -> Any:
-    """Count the mask voxels of every cell in one layer of the grid."""
-    ny, nx = edges_y.size - 1, edges_x.size - 1
-    for z in range(edges_z[layer], edges_z[layer + 1]):
-        for cy in range(ny):
-            for y in range(edges_y[cy], edges_y[cy + 1]):
-                for cx in range(nx):
-                    n = 0
-                    for x in range(edges_x[cx], edges_x[cx + 1]):
-                        n += inside[z, y, x]
-                    counts[(layer * ny + cy) * nx + cx] += n
+_STEPS = 1 / FEATURE_STEP
+"""A feature of 1 as an integer."""
 
 
 @njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")
-def _pack_layer(
+def _ends(edges: Any, cell: Any, parts: Any, part: Any) -> Any:
+    """Where a part of a cell begins and ends along one axis."""
+    length = edges[cell + 1] - edges[cell]
+    return edges[cell] + length * part // parts, edges[cell] + length * (part + 1) // parts
+
+
+@njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")
+def _place(block: Any, edges_z: Any, edges_y: Any, edges_x: Any, parts: Any) -> Any:
+    """Where a block is: the cell's place in the grid, then the ends of the block along each axis."""
+    cell, part = divmod(block, parts[0] * parts[1] * parts[2])
+    row, cx = divmod(cell, edges_x.size - 1)
+    cz, cy = divmod(row, edges_y.size - 1)
+    part, bx = divmod(part, parts[2])
+    bz, by = divmod(part, parts[1])
+    z0, z1 = _ends(edges_z, cz, parts[0], bz)
+    y0, y1 = _ends(edges_y, cy, parts[1], by)
+    x0, x1 = _ends(edges_x, cx, parts[2], bx)
+    return (cz, cy, cx), z0, z1, y0, y1, x0, x1
+
+
+@njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")
+def _count_blocks(
+    inside: Any, edges_z: Any, edges_y: Any, edges_x: Any, parts: Any, counts: Any, first: Any, last: Any
+) -> None:
+    """Count the mask voxels of every block."""
+    for block in range(first, last):
+        _, z0, z1, y0, y1, x0, x1 = _place(block, edges_z, edges_y, edges_x, parts)
+        n = 0
+        for z in range(z0, z1):
+            for y in range(y0, y1):
+                for x in range(x0, x1):
+                    n += inside[z, y, x]
+        counts[block] = n
+
+
+@njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")
+def _pack_blocks(
     features: Any,
     inside: Any,
     edges_z: Any,
     edges_y: Any,
     edges_x: Any,
+    parts: Any,
     starts: Any,
-    offsets: Any,
+    places: Any,
     packed: Any,
     sums: Any,
-    layer: Any,
-) -> Any:
-    """Lay the mask voxels of one layer out cell by cell, and add them to the sums of their own cell."""
-    channels = features.shape[0]
-    ny, nx = edges_y.size - 1, edges_x.size - 1
-    for cy in range(ny):
-        for cx in range(nx):
-            k = (layer * ny + cy) * nx + cx
-            i = starts[k]
-            for z in range(edges_z[layer], edges_z[layer + 1]):
-                for y in range(edges_y[cy], edges_y[cy + 1]):
-                    for x in range(edges_x[cx], edges_x[cx + 1]):
-                        if inside[z, y, x]:
-                            offsets[0, i] = z - edges_z[layer]
-                            offsets[1, i] = y - edges_y[cy]
-                            offsets[2, i] = x - edges_x[cx]
-                            sums[k, 0] += z
-                            sums[k, 1] += y
-                            sums[k, 2] += x
-                            sums[k, 3] += 1
-                            for c in range(channels):
-                                packed[c, i] = features[c, z, y, x]
-                                sums[k, 4 + c] += packed[c, i]
-                            i += 1
+    first: Any,
+    last: Any,
+) -> None:
+    """Lay the mask voxels out block by block, and add them to the sums of their own cell."""
+    for block in range(first, last):
+        i = starts[block]
+        cell = block // (parts[0] * parts[1] * parts[2])
+        _, z0, z1, y0, y1, x0, x1 = _place(block, edges_z, edges_y, edges_x, parts)
+        for z in range(z0, z1):
+            for y in range(y0, y1):
+                for x in range(x0, x1):
+                    if inside[z, y, x]:
+                        places[i] = (z - z0) << 20 | (y - y0) << 10 | (x - x0)
+                        sums[cell, 0] += z
+                        sums[cell, 1] += y
+                        sums[cell, 2] += x
+                        sums[cell, 3] += 1
+                        for c in range(features.shape[0]):
+                            packed[c, i] = features[c, z, y, x] * _STEPS
+                            sums[cell, 4 + c] += features[c, z, y, x]
+                        i += 1
 
 
 @njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")
-def _unpack_layer(
-    inside: Any, edges_z: Any, edges_y: Any, edges_x: Any, starts: Any, chosen: Any, segments: Any, layer: Any
-) -> Any:
-    """Write the chosen centres of one layer back to where its voxels are."""
+def _unpack_blocks(
+    inside: Any,
+    edges_z: Any,
+    edges_y: Any,
+    edges_x: Any,
+    parts: Any,
+    starts: Any,
+    chosen: Any,
+    segments: Any,
+    first: Any,
+    last: Any,
+) -> None:
+    """Write the chosen centres to where the voxels are."""
     ny, nx = edges_y.size - 1, edges_x.size - 1
-    for cy in range(ny):
-        for cx in range(nx):
-            i = starts[(layer * ny + cy) * nx + cx]
-            for z in range(edges_z[layer], edges_z[layer + 1]):
-                for y in range(edges_y[cy], edges_y[cy + 1]):
-                    for x in range(edges_x[cx], edges_x[cx + 1]):
-                        if inside[z, y, x]:
-                            segments[z, y, x] = chosen[i]
-                            i += 1
+    for block in range(first, last):
+        i = starts[block]
+        (cz, cy, cx), z0, z1, y0, y1, x0, x1 = _place(block, edges_z, edges_y, edges_x, parts)
+        for z in range(z0, z1):
+            for y in range(y0, y1):
+                for x in range(x0, x1):
+                    if inside[z, y, x]:
+                        near = chosen[i]
+                        gz, gy, gx = cz - 1 + near // 9, cy - 1 + near // 3 % 3, cx - 1 + near % 3
+                        segments[z, y, x] = (gz * ny + gy) * nx + gx
+                        i += 1
 
 
 @njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")
@@ -108,64 +145,91 @@ def _score(k: Any, centres: Any, origin: Any, weights: Any, row: Any) -> None:
         row[1 + axis] = np.float32(-2.0 * weights[axis] * near)
     for c in range(centres.shape[1] - 3):
         norm += weights[3] * centres[k, 3 + c] * centres[k, 3 + c]
-        row[4 + c] = np.float32(-2.0 * weights[3] * centres[k, 3 + c])
+        row[4 + c] = np.float32(-2.0 * weights[3] * centres[k, 3 + c] / _STEPS)
     row[0] = np.float32(norm)
 
 
 @njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")
-def _assign_layer(
-    offsets: Any,
+def _candidates(
+    place: Any, edges_z: Any, edges_y: Any, edges_x: Any, used: Any, centres: Any, weights: Any, rows: Any, names: Any
+) -> Any:
+    """Score the centres around a cell; a name is the place among 3 x 3 x 3. Returns how many there are."""
+    nz, ny, nx = edges_z.size - 1, edges_y.size - 1, edges_x.size - 1
+    cz, cy, cx = place
+    origin = (edges_z[cz], edges_y[cy], edges_x[cx])
+    found = 0
+    for name in range(27):
+        gz, gy, gx = cz - 1 + name // 9, cy - 1 + name // 3 % 3, cx - 1 + name % 3
+        if 0 <= gz < nz and 0 <= gy < ny and 0 <= gx < nx:
+            k = (gz * ny + gy) * nx + gx
+            if used[k]:
+                names[found] = name
+                _score(k, centres, origin, weights, rows[found])
+                found += 1
+    return found
+
+
+@njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")
+def _assign_blocks(
+    places: Any,
     packed: Any,
     edges_z: Any,
     edges_y: Any,
     edges_x: Any,
+    parts: Any,
     starts: Any,
+    used: Any,
     centres: Any,
     weights: Any,
     chosen: Any,
     sums: Any,
-    layer: Any,
+    first: Any,
+    last: Any,
     channels: Any,
-) -> Any:
-    """Assign the voxels of one layer of cells and add them to the sums of the chosen centres."""
-    nz, ny, nx = edges_z.size - 1, edges_y.size - 1, edges_x.size - 1
-    rows = np.empty((27, 4 + packed.shape[0]), np.float32)
-    candidates = np.empty(27, np.int32)
-    rest = np.empty(WIDTH, np.int32)
-    for cy in range(ny):
-        for cx in range(nx):
-            cell = (layer * ny + cy) * nx + cx
-            start, stop = starts[cell], starts[cell + 1]
-            if start == stop:
+) -> None:
+    """Assign the voxels of some blocks and add them to the sums of the chosen centres."""
+    ny, nx = edges_y.size - 1, edges_x.size - 1
+    terms = 4 + packed.shape[0]
+    rows, names = np.empty((27, terms), np.float32), np.empty(27, np.int32)
+    corner = np.empty(3, np.int32)
+    picked = np.empty(MOST + WIDTH, np.int32)
+    added = np.empty(terms, np.int64)
+    cell, found = -1, 0
+    for block in range(first, last):
+        start, stop = starts[block], starts[block + 1]
+        if start == stop:
+            continue
+        (cz, cy, cx), z0, _, y0, _, x0, _ = _place(block, edges_z, edges_y, edges_x, parts)
+        if block // (parts[0] * parts[1] * parts[2]) != cell:
+            cell = block // (parts[0] * parts[1] * parts[2])
+            found = _candidates((cz, cy, cx), edges_z, edges_y, edges_x, used, centres, weights, rows, names)
+        corner[0], corner[1], corner[2] = z0 - edges_z[cz], y0 - edges_y[cy], x0 - edges_x[cx]
+        near = (rows.ctypes.data, names.ctypes.data, found)
+        where = places.ctypes.data + start * places.itemsize
+        what = packed.ctypes.data + start * packed.itemsize
+        times = (stop - start + WIDTH - 1) // WIDTH
+        for i in range(times):
+            ahead = 4 * WIDTH * i
+            voxels = (where + ahead, corner.ctypes.data, what + ahead, packed.strides[0])
+            nearest((*voxels, *near, picked.ctypes.data + ahead), channels)
+        picked[stop - start : times * WIDTH] = 31  # the name of none
+        present = 0
+        for i in range(stop - start):
+            chosen[start + i] = picked[i]
+            present |= 1 << picked[i]
+        for n in range(found):
+            name = names[n]
+            if not present >> name & 1:
                 continue
-            origin = (edges_z[layer], edges_y[cy], edges_x[cx])
-            found = 0
-            for gz in range(max(0, layer - 1), min(nz, layer + 2)):
-                for gy in range(max(0, cy - 1), min(ny, cy + 2)):
-                    for gx in range(max(0, cx - 1), min(nx, cx + 2)):
-                        k = (gz * ny + gy) * nx + gx
-                        if starts[k + 1] > starts[k]:
-                            candidates[found] = k
-                            _score(k, centres, origin, weights, rows[found])
-                            found += 1
-            near = (rows.ctypes.data, candidates.ctypes.data, found, cell)
-            for i in range(start, stop, WIDTH):
-                place = offsets.ctypes.data + i * offsets.itemsize, offsets.strides[0]
-                values = packed.ctypes.data + i * packed.itemsize, packed.strides[0]
-                if i + WIDTH <= stop:
-                    nearest(offsets, (*place, *values, *near, chosen.ctypes.data + i * chosen.itemsize), channels)
-                else:
-                    nearest(offsets, (*place, *values, *near, rest.ctypes.data), channels)
-                    for j in range(i, stop):
-                        chosen[j] = rest[j - i]
-            for i in range(start, stop):
-                k = chosen[i]
-                sums[k, 0] += origin[0] + offsets[0, i]
-                sums[k, 1] += origin[1] + offsets[1, i]
-                sums[k, 2] += origin[2] + offsets[2, i]
-                sums[k, 3] += 1
-                for c in range(packed.shape[0]):
-                    sums[k, 4 + c] += packed[c, i]
+            voxels = (where, what, packed.strides[0], times)
+            sum_where((picked.ctypes.data, name, *voxels, added.ctypes.data), channels)
+            k = ((cz - 1 + name // 9) * ny + cy - 1 + name // 3 % 3) * nx + cx - 1 + name % 3
+            sums[k, 0] += z0 * added[0] + added[1]
+            sums[k, 1] += y0 * added[0] + added[2]
+            sums[k, 2] += x0 * added[0] + added[3]
+            sums[k, 3] += added[0]
+            for c in range(packed.shape[0]):
+                sums[k, 4 + c] += added[4 + c] / _STEPS
 
 
 def _move(centres: np.ndarray, sums: np.ndarray) -> None:
@@ -286,7 +350,10 @@ def assign(
     channels = features.shape[0]
     layers = edges[0].size - 1
     cells = layers * (edges[1].size - 1) * (edges[2].size - 1)
-    counts = np.zeros(cells, np.int64)
+    extents = [int(np.diff(ends).max()) for ends in edges]
+    parts = tuple(max(1, -(-extent // _SIDE)) for extent in extents)
+    blocks = cells * int(np.prod(parts))
+    counts = np.zeros(blocks, np.int64)
     sums = np.zeros((cells, 4 + channels))
     # A layer adds to the centres of its own and of the two neighbouring layers only, so three slots in turn
     # keep layers that run at the same time out of each other's memory.
@@ -294,27 +361,33 @@ def assign(
     centres = np.zeros((cells, 3 + channels))
     segments = np.full(inside.shape, -1, np.int32)
 
-    def each_layer(kernel: Callable[[int], Any]) -> None:
-        threads.run([partial(kernel, layer) for layer in range(layers)], inside.size)
+    def each_layer(kernel: Callable[[int, int, int], Any]) -> None:
+        ends = [blocks // layers * layer for layer in range(layers + 1)]
+        threads.run([partial(kernel, layer, *ends[layer : layer + 2]) for layer in range(layers)], inside.size)
 
-    each_layer(partial(_count_layer, inside, *grid, counts))
+    each_layer(lambda _, first, last: _count_blocks(inside, *grid, parts, counts, first, last))
     starts = np.concatenate(([0], np.cumsum(counts)))
     voxels = int(starts[-1])
     # the last voxels are read together with what lies behind them
-    offsets = np.zeros((3, voxels + WIDTH), np.int16 if max(inside.shape) < 2**15 else np.int32)
-    packed = np.zeros((channels, voxels + WIDTH), np.float32)
-    chosen = np.empty(voxels, np.int32)
-    each_layer(partial(_pack_layer, features, inside, *grid, starts, offsets, packed, sums))
-    _move(centres, sums)
+    places = np.zeros(voxels + WIDTH, np.int32)
+    packed = np.zeros((channels, voxels + WIDTH), np.int32)
+    chosen = np.empty(voxels, np.uint8)
 
-    def assign_layer(layer: int) -> None:
+    def pack(_layer: int, first: int, last: int) -> None:
+        _pack_blocks(features, inside, *grid, parts, starts, places, packed, sums, first, last)
+
+    def assign_layer(layer: int, first: int, last: int) -> None:
         slot = slots[layer % 3]
-        _assign_layer(offsets, packed, *grid, starts, centres, weights, chosen, slot, layer, (0,) * channels)
+        near = places, packed, *grid, parts, starts, used, centres, weights
+        _assign_blocks(*near, chosen, slot, first, last, (0,) * channels)
 
+    each_layer(pack)
+    used = sums[:, 3] > 0
+    _move(centres, sums)
     for done in range(iterations):
         slots[:] = 0
         each_layer(assign_layer)
         _move(centres, slots.sum(axis=0))
         report(done + 1)
-    each_layer(partial(_unpack_layer, inside, *grid, starts, chosen, segments))
+    each_layer(lambda _, first, last: _unpack_blocks(inside, *grid, parts, starts, chosen, segments, first, last))
     return segments
