@@ -18,6 +18,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from voxpool.batches import case_batches
 from voxpool.data import Case, Dataset, Fold
 from voxpool.data.cache import TrainingCase, cache_case, with_segments
 from voxpool.data.transforms import Method, PreprocessConfig, SupervoxelConfig
@@ -153,7 +154,8 @@ def _iterations(run: _Run, spec: NetSpec, cases: Sequence[TrainingCase]) -> int:
         for steps in (CALIBRATION_STEPS // 2, CALIBRATION_STEPS):  # the first warms up
             shutil.rmtree(folder, ignore_errors=True)
             start = time.perf_counter()
-            train(net, cases, _train_config(run, BASE, steps), folder=folder, device=run.device)
+            config = _train_config(run, BASE, steps)
+            train(net, case_batches(cases, config, net), config, folder=folder, device=run.device)
             seconds.append((time.perf_counter() - start) / steps)
         shutil.rmtree(folder, ignore_errors=True)
         assert run.config.minutes is not None  # the configuration holds one of the two
@@ -266,10 +268,11 @@ def _train_variant(
                 f" left {clock(state.seconds_left)}",
             )
 
+        config = _train_config(run, variant.head, iterations)
         result = train(
             net,
-            cases,
-            _train_config(run, variant.head, iterations),
+            case_batches(cases, config, net),
+            config,
             folder=place / "training",
             device=run.device,
             progress=show,

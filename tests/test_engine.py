@@ -3,16 +3,19 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from voxpool.batches import case_batches
 from voxpool.data.cache import TrainingCase, cache_case, with_segments
 from voxpool.data.layouts import find_dataset
-from voxpool.data.transforms import PreprocessConfig, SupervoxelConfig, augmentation
-from voxpool.engine import Progress, TrainConfig, draw_batch, step_loss, train, use_bf16
+from voxpool.data.transforms import PreprocessConfig, SupervoxelConfig
+from voxpool.engine import Progress, TrainConfig, TrainResult, step_loss, use_bf16
+from voxpool.engine import train as train_on
 from voxpool.errors import Cancelled, ModelError, UsageError
 from voxpool.losses import dice_cross_entropy, foreground_dice
 from voxpool.nets import SupervoxelNet, create_net
@@ -31,6 +34,10 @@ def cases(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Traini
 def _net(head: str = "base") -> nn.Module:
     torch.manual_seed(0)
     return create_net("voxresnet", reduction=8, head=head)
+
+
+def train(net: nn.Module, cases: list[TrainingCase], config: TrainConfig, **options: Any) -> TrainResult:
+    return train_on(net, case_batches(cases, config, net), config, **options)
 
 
 def _weights(net: nn.Module) -> dict[str, torch.Tensor]:
@@ -95,11 +102,10 @@ def test_it_learns(cases: list[TrainingCase], tmp_path: Path, amp: str) -> None:
 
 
 def test_crops_hold_compacted_supervoxels(cases: list[TrainingCase]) -> None:
-    augment = augmentation(CONFIG.crop, segments=True)
+    draw = case_batches(cases, CONFIG, _net("v3"))
     for iteration in range(5):
-        batch, count = draw_batch(cases, augment, CONFIG, iteration, torch.device("cpu"), torch.channels_last_3d)
+        batch, count = draw(iteration)
         assert batch["image"].shape == (2, 1, 16, 16, 16)
-        assert batch["image"].is_contiguous(memory_format=torch.channels_last_3d)
         largest = 0
         for segments in batch["segments"].numpy():
             ids = np.unique(segments[segments >= 0])
@@ -111,8 +117,7 @@ def test_crops_hold_compacted_supervoxels(cases: list[TrainingCase]) -> None:
 def test_crops_of_two_levels_hold_the_parents_of_their_supervoxels(cases: list[TrainingCase]) -> None:
     nested = [with_segments(case, SupervoxelConfig("slic", 200, per_coarse=8)) for case in cases]
     assert all(len(case.segments) == 2 for case in nested)
-    augment = augmentation(CONFIG.crop, segments=True)
-    batch, count = draw_batch(nested, augment, CONFIG, 3, torch.device("cpu"), torch.channels_last_3d)
+    batch, count = case_batches(nested, CONFIG, _net("v3"))(3)
     assert batch["parents"].shape == (2, count)
     for segments, parents in zip(batch["segments"], batch["parents"], strict=True):
         present = int(segments.max()) + 1
@@ -195,8 +200,7 @@ def test_a_step_has_the_loss_and_gradient_of_the_voxels(cases: list[TrainingCase
     net = _net(head).double()
     if head == "v3":
         nn.init.normal_(net.supervoxel_classifier.weight)
-    augment = augmentation(CONFIG.crop, segments=True)
-    batch, count = draw_batch(cases, augment, CONFIG, 0, torch.device("cpu"), torch.channels_last_3d)
+    batch, count = case_batches(cases, CONFIG, net)(0)
     batch["image"] = batch["image"].double()
     assert (batch["segments"] < 0).any()
     scores = net(batch["image"], batch["segments"], count)
@@ -212,8 +216,7 @@ def test_a_step_has_the_loss_and_gradient_of_the_voxels(cases: list[TrainingCase
 
 def test_scales_count_only_where_a_network_has_them(cases: list[TrainingCase]) -> None:
     net = _net()
-    augment = augmentation(CONFIG.crop, segments=False)
-    batch, _ = draw_batch(cases, augment, CONFIG, 0, torch.device("cpu"), torch.channels_last_3d)
+    batch, _ = case_batches(cases, CONFIG, net)(0)
     scales = net.head.per_scale(net.features(batch["image"]))
     alone = sum(nn.functional.cross_entropy(scale, batch["labels"]) for scale in scales)
     plain, _ = step_loss(net, batch, None)

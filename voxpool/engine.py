@@ -4,25 +4,26 @@ import csv
 import io
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from voxpool.data.cache import TrainingCase
-from voxpool.data.transforms import augmentation
 from voxpool.errors import Cancelled, ModelError, UsageError
 from voxpool.io import atomic_path, write_text
 from voxpool.losses import dice_cross_entropy, foreground_dice, segment_dice_cross_entropy, segment_foreground_dice
 from voxpool.nets import SupervoxelNet
 from voxpool.nets.heads import BaseNet
-from voxpool.ops import Supervoxels, compact_segments, parents_of, segment_histogram
+from voxpool.ops import Supervoxels, segment_histogram
 
 Amp = Literal["auto", "bf16", "off"]
+Draw = Callable[[int], tuple[dict[str, Tensor], int | None]]
+"""Gives for a step "image" (N, C, *S), "labels" (N, *S) int64 and, for a supervoxel head, "segments" (N, *S) and, of
+two levels, "parents" (N, K); and the number K of supervoxels or None."""
+
 LOG_EVERY = 10
 # oneDNN's bfloat16 weight gradients of a 3x3x3 convolution over 2x2x2 voxels are NaN (torch 2.13)
 BF16_COARSEST = 4
@@ -123,7 +124,7 @@ def to_device(net: nn.Module, device: torch.device) -> nn.Module:
 
 def train(
     net: nn.Module,
-    cases: Sequence[TrainingCase],
+    draw: Draw,
     config: TrainConfig,
     *,
     folder: Path,
@@ -134,12 +135,12 @@ def train(
 ) -> TrainResult:
     """Train a network, or go on where an interrupted training of the same configuration stopped.
 
-    Every step draws its case, crop and augmentation from (seed, step) alone, so a resumed training gives the same
-    weights as an uninterrupted one. No validation data are used: the weights of the last step count.
+    What `draw` gives for a step must depend on nothing but the step; then a resumed training gives the same weights
+    as an uninterrupted one. No validation data are used: the weights of the last step count.
 
     Args:
         net: Network, with its initial weights; changed in place.
-        cases: Preprocessed training cases; with "segments" for a `SupervoxelNet`.
+        draw: Gives the batch of a step, see `voxpool.batches`; with "segments" for a `SupervoxelNet`.
         config: How to train.
         folder: Gets `checkpoint.pt` (until the caller removes it), `log.csv` and TensorBoard events.
         device: Where to compute.
@@ -151,15 +152,13 @@ def train(
         Steps, seconds and loss.
 
     Raises:
-        UsageError: If there are no cases, or the crop does not fit the network.
+        UsageError: If the crop does not fit the network.
         ModelError: If the checkpoint found is of another configuration or damaged.
         Cancelled: If `cancelled` said so.
 
     Determinism: bit-equal from run to run on one machine and number of threads; on a GPU only under
     `torch.use_deterministic_algorithms(True)`.
     """
-    if not cases:
-        raise UsageError("training needs at least one case, got none")
     stride = cast(BaseNet, net).stride
     if any(size % stride for size in config.crop):
         raise UsageError(f"the crop must be a multiple of {stride} voxels per axis, got {config.crop}")
@@ -175,7 +174,6 @@ def train(
     state = _resume(folder / "checkpoint.pt", net, optimizer, config)
     done, seconds = state["iteration"], state["seconds"]
     log = _TrainingLog(folder, done)
-    augment = augmentation(config.crop, segments=isinstance(net, SupervoxelNet))
     running = _RunningMean(state["loss"], state["dice"])
     session_start, first = time.perf_counter(), done
     saved = session_start
@@ -194,7 +192,8 @@ def train(
             rate = config.learning_rate * (1 - done / config.iterations) ** config.poly_power
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            batch, num_segments = draw_batch(cases, augment, config, done, device, memory_format(net))
+            batch, num_segments = draw(done)
+            batch = _placed(batch, device, memory_format(net))
             auxiliary = config.auxiliary_weight * (1 - done / config.iterations)
             score = done % LOG_EVERY == 0
             loss, dice = _step(net, optimizer, batch, num_segments, auxiliary=auxiliary, bf16=bf16, score=score)
@@ -219,43 +218,9 @@ def train(
     return TrainResult(done, seconds + time.perf_counter() - session_start, running.loss)
 
 
-def draw_batch(
-    cases: Sequence[TrainingCase],
-    augment: Any,
-    config: TrainConfig,
-    iteration: int,
-    device: torch.device,
-    layout: torch.memory_format,
-) -> tuple[dict[str, Tensor], int | None]:
-    """The crops of one iteration, drawn from (seed, iteration) alone.
-
-    Crops cut supervoxels: the ids of each crop are made 0..K-1 again, and K is the largest of the batch.
-
-    Returns:
-        "image" (N, C, *crop), "labels" (N, *crop) int64 and, where the cases have them, "segments" (N, *crop) and, of
-        two levels, "parents" (N, K); K.
-    """
-    rng = np.random.default_rng([config.seed, iteration])
-    crops = []
-    for _ in range(config.batch_size):
-        case = cases[int(rng.integers(len(cases)))]
-        augment.set_random_state(seed=int(rng.integers(2**32)))
-        crops.append(augment(case.tensors()))
-    batch = {
-        "image": torch.stack([crop["image"] for crop in crops]).to(device, memory_format=layout),
-        "labels": torch.stack([crop["labels"][0] for crop in crops]).to(device, torch.int64),
-    }
-    if "segments" not in crops[0]:
-        return batch, None
-    compacted = [compact_segments(crop["segments"][0]) for crop in crops]
-    count = max(number for _, number in compacted)
-    batch["segments"] = torch.stack([segments for segments, _ in compacted]).to(device)
-    if len(crops[0]["segments"]) > 1:
-        parents = [
-            parents_of(fine, crop["segments"][1], count) for (fine, _), crop in zip(compacted, crops, strict=True)
-        ]
-        batch["parents"] = torch.stack(parents).to(device)
-    return batch, count
+def _placed(batch: dict[str, Tensor], device: torch.device, layout: torch.memory_format) -> dict[str, Tensor]:
+    placed = {name: tensor.to(device) for name, tensor in batch.items()}
+    return placed | {"image": placed["image"].to(memory_format=layout)}
 
 
 def _step(
@@ -284,7 +249,7 @@ def step_loss(
 
     Args:
         net: Network.
-        batch: What `draw_batch` gives.
+        batch: What a `Draw` gives, on the network's device.
         num_segments: Number of supervoxels, for a `SupervoxelNet`.
         auxiliary: Weight of the loss of each scale alone, for networks that have one per scale.
         bf16: Whether the network computes in bfloat16.

@@ -9,13 +9,15 @@ from typing import cast
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from torch import nn
+from torch import Tensor, nn
 
-from voxpool.data.transforms import SupervoxelConfig, invert, make_segments, prepare, preprocessing, to_meta_tensor
+from voxpool.data.transforms import invert, make_segments, prepare, preprocessing, to_meta_tensor
 from voxpool.engine import Amp, to_device, use_bf16
 from voxpool.errors import InputError, ResourceError, UsageError
 from voxpool.io import Volume
 from voxpool.model_package import ModelInfo, load_package
+from voxpool.nets import GuidedVoxResNet, SupervoxelNet
+from voxpool.nets.guide import brain_mask, look
 from voxpool.nets.heads import BaseNet
 from voxpool.tiles import predict
 
@@ -108,21 +110,26 @@ class Segmenter:
         report = progress or (lambda stage, fraction: None)
         volumes = self._checked(volume)
         report("prepare", 0.0)
-        transform = preprocessing(self.info.preprocess, stride=cast(BaseNet, self.net).stride, labels=False)
+        net = self.net.base if isinstance(self.net, SupervoxelNet) else self.net
+        guided = net if isinstance(net, GuidedVoxResNet) else None
+        stride = guided.whole_stride if guided else cast(BaseNet, self.net).stride
+        transform = preprocessing(self.info.preprocess, stride=stride, labels=False)
         image = to_meta_tensor(np.stack([v.array for v in volumes]), volumes[0].geometry.affine)
         data = prepare(transform, {"image": image})
+        seen = self._look(guided, data) if guided else _Seen.whole(data)
 
         segments, finest, made = None, None, 0.0
         if self.info.supervoxels is not None:
-            report("supervoxels", 0.1)
+            report("supervoxels", 0.2)
             made = time.perf_counter()
-            segments = self._supervoxels(data, self.info.supervoxels)
-            finest = segments.reshape(-1, *data["image"].shape[1:])[0]
+            spacing = tuple(float(mm) for mm in data["image"].pixdim)
+            segments = make_segments(seen.image, seen.mask, self.info.supervoxels, spacing=spacing)
+            finest = segments.reshape(-1, *seen.mask.shape)[0]
             made = time.perf_counter() - made
         report("network", 0.3)
         labels = predict(
             self.net,
-            data["image"].as_tensor(),
+            seen.maps,
             segments,
             device=self.device,
             bf16=self.bf16,
@@ -133,7 +140,9 @@ class Segmenter:
         report("labels", 0.9)
 
         def native(array: np.ndarray) -> np.ndarray:
-            return invert(transform, data, array)
+            whole = np.zeros(data["image"].shape[1:], array.dtype)
+            whole[seen.box] = array
+            return invert(transform, data, whole)
 
         on_grid = native(labels).astype(np.uint8)
         geometry = volumes[0].geometry
@@ -171,9 +180,38 @@ class Segmenter:
                 )
         return volumes
 
-    def _supervoxels(self, data: dict[str, MetaTensor], config: SupervoxelConfig) -> np.ndarray:
-        spacing = tuple(float(mm) for mm in data["image"].pixdim)
-        return make_segments(data["image"].numpy(), data["mask"][0].numpy(), config, spacing=spacing)
+    def _look(self, net: GuidedVoxResNet, data: dict[str, MetaTensor]) -> "_Seen":
+        image = data["image"].as_tensor()
+        guide = look(net.context, image[0].to(self.device), bf16=self.bf16)
+        box = guide.brain_box()
+        if box is None:
+            raise InputError(
+                "no brain was found in the image: the model is for MRI of heads; check the file and its orientation"
+            )
+        maps = guide.maps(image[0].to(self.device), box).cpu()
+        return _Seen(maps, image[(slice(None), *box)].numpy(), brain_mask(maps, net.num_classes).numpy(), box)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the network labels.
+
+    Attributes:
+        maps: Its input, (C, *S).
+        image: Intensities for the supervoxels, (channels, *S).
+        mask: Where supervoxels are made, (*S).
+        box: Where it lies in the preprocessed image.
+    """
+
+    maps: Tensor
+    image: np.ndarray
+    mask: np.ndarray
+    box: tuple[slice, ...]
+
+    @classmethod
+    def whole(cls, data: dict[str, MetaTensor]) -> "_Seen":
+        image, mask = data["image"].as_tensor(), data["mask"][0].numpy()
+        return cls(image, image.numpy(), mask, tuple(slice(None) for _ in mask.shape))
 
 
 def select_device(device: torch.device | str) -> torch.device:

@@ -66,10 +66,13 @@ class PreprocessConfig:
     Attributes:
         spacing: Working voxel size in mm per RAS axis, or None for each volume's own.
         crop_margin: Voxels kept around the foreground.
+        keep_outside: Whether what lies outside the foreground stays; else it becomes 0. A threshold finds the
+            foreground of a raw head, which may leave out what is dark.
     """
 
     spacing: tuple[float, float, float] | None = None
     crop_margin: int = MARGIN
+    keep_outside: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -93,8 +96,16 @@ class NormalizeInsideMaskd(MapTransform):
     """Robust intensities: 0 at the 0.5th percentile inside "mask", 1 per standard deviation, 0 outside.
 
     Values are clipped at the 0.5th and 99.5th percentile first, per channel. Outside the mask the image becomes 0,
-    the value that convolutions and padding continue with.
+    the value that convolutions and padding continue with, unless it is to be kept.
+
+    Args:
+        keys: Keys of the images, (C, *S).
+        keep_outside: Whether what lies outside the mask is kept, scaled likewise.
     """
+
+    def __init__(self, keys: KeysCollection, *, keep_outside: bool = False) -> None:
+        super().__init__(keys)
+        self.keep_outside = keep_outside
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the data with the keys normalised."""
@@ -107,7 +118,7 @@ class NormalizeInsideMaskd(MapTransform):
                 low, high = np.percentile(inside, ROBUST_PERCENTILES)
                 deviation = float(np.clip(inside, low, high).std()) or 1.0
                 scaled = (image[channel].clamp(float(low), float(high)) - float(low)) / deviation
-                image[channel] = torch.where(data["mask"][0], scaled, 0.0)
+                image[channel] = scaled if self.keep_outside else torch.where(data["mask"][0], scaled, 0.0)
             result[key] = image
         return result
 
@@ -219,7 +230,7 @@ def preprocessing(config: PreprocessConfig, *, stride: int, labels: bool) -> Com
             CastToTyped("mask", dtype=torch.bool),
         ]
     steps += [
-        NormalizeInsideMaskd("image"),
+        NormalizeInsideMaskd("image", keep_outside=config.keep_outside),
         CropForegroundd(keys, source_key="mask", margin=config.crop_margin, k_divisible=1, allow_smaller=True),
         DivisiblePadd(keys, k=stride, method="end"),
     ]

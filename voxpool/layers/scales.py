@@ -1,29 +1,41 @@
 """Features of several scales brought to full resolution, and their joint classifier."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
 
 class ScaleDecoder(nn.Module):
-    """Bring one scale to full resolution: transposed convolution C to C, then ReLU.
+    """Bring one scale to full resolution: transposed convolution, then ReLU.
 
     Args:
-        channels: Feature channels of the scale, kept.
+        channels: Feature channels of the scale.
         stride: Down-sampling factor of the scale (1, 2, 4, 8).
+        out_channels: Feature channels at full resolution; as many as the scale has where None, as in the paper.
+        norm: Makes a normalisation of so many channels, which comes first, with a ReLU; None as in the paper.
         spatial_dims: 2 or 3.
     """
 
-    def __init__(self, channels: int, stride: int, *, spatial_dims: int = 3) -> None:
+    def __init__(
+        self,
+        channels: int,
+        stride: int,
+        *,
+        out_channels: int | None = None,
+        norm: Callable[[int], nn.Module] | None = None,
+        spatial_dims: int = 3,
+    ) -> None:
         super().__init__()
+        up = Conv["convtrans", spatial_dims]
+        self.normal = nn.Sequential(norm(channels), nn.ReLU()) if norm else nn.Identity()
         # kernel = stride + 2 and padding 1 give exactly `stride` times the input size
-        self.up = Conv["convtrans", spatial_dims](channels, channels, stride + 2, stride=stride, padding=1)
+        self.up = up(channels, out_channels or channels, stride + 2, stride=stride, padding=1)
         self.activation = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, *S) to (N, C, *(stride * S))."""
-        return self.activation(self.up(x))
+        """Map (N, C, *S) to (N, out_channels, *(stride * S))."""
+        return self.activation(self.up(self.normal(x)))
 
 
 class SumOfScales(nn.Module):

@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from voxpool.errors import UsageError
+from voxpool.nets.guided import GuidedVoxResNet
 from voxpool.nets.heads import HEADS, VERSIONS, SupervoxelNet
 from voxpool.nets.segresnet import SegResNet
 from voxpool.nets.voxresnet import VoxResNet
@@ -14,6 +15,7 @@ __all__ = [
     "HEADS",
     "NETS",
     "VERSIONS",
+    "GuidedVoxResNet",
     "SegResNet",
     "SupervoxelNet",
     "VoxResNet",
@@ -22,7 +24,11 @@ __all__ = [
     "create_net",
 ]
 
-NETS: dict[str, Callable[..., nn.Module]] = {"voxresnet": VoxResNet, "segresnet": SegResNet}
+NETS: dict[str, Callable[..., nn.Module]] = {
+    "voxresnet": VoxResNet,
+    "segresnet": SegResNet,
+    "guided_voxresnet": GuidedVoxResNet,
+}
 
 
 def create_net(

@@ -5,6 +5,8 @@ NeuroImage 170 (2018); reduced as in Schuurmans, Berman, Blaschko (2018), Sectio
 """
 
 import itertools
+from functools import partial
+from typing import cast
 
 from monai.networks.layers.factories import Conv, Norm
 from torch import Tensor, nn
@@ -14,6 +16,9 @@ from voxpool.layers import PreActivationResidual, ScaleDecoder, SumOfScales
 
 BASE_WIDTH = 32
 MAX_STAGES = 4
+# batch normalisation without running statistics, of one image at a time, is instance normalisation, and faster
+_FIRST_SCORES = 0.1
+_NORMS: dict[str, dict[str, bool]] = {"batch": {}, "instance": {"track_running_stats": False}}
 
 
 class VoxResNet(nn.Module):
@@ -33,9 +38,13 @@ class VoxResNet(nn.Module):
         reduction: The paper's factor f; widths are 32 / f and 64 / f. It must divide 32.
         stages: Number of scales, 1 to 4; by default 4 for the full net and 2 for a reduced one.
         res_per_stage: Number of VoxRes modules per stage after the first.
+        decoded: Channels of each scale at full resolution; by default as many as the scale has, as in the paper.
+        norm: "batch" as in the paper, or "instance": each image by its own statistics, for networks that see one
+            whole image at a time and any contrast. The scores of a part of an image then depend on the rest of it.
+            Scales are normalised before they are decoded too, and class scores begin small: it learns faster.
 
     Raises:
-        UsageError: If `reduction` does not divide 32 or `stages` is not 1 to 4.
+        UsageError: If `reduction` does not divide 32, `stages` is not 1 to 4, or `norm` is unknown.
     """
 
     def __init__(
@@ -47,6 +56,8 @@ class VoxResNet(nn.Module):
         reduction: int = 1,
         stages: int | None = None,
         res_per_stage: int = 2,
+        decoded: int | None = None,
+        norm: str = "batch",
     ) -> None:
         super().__init__()
         if reduction < 1 or BASE_WIDTH % reduction:
@@ -55,34 +66,47 @@ class VoxResNet(nn.Module):
             stages = MAX_STAGES if reduction == 1 else 2
         if not 1 <= stages <= MAX_STAGES:
             raise UsageError(f"stages must be 1 to {MAX_STAGES}, got {stages}")
-        conv, norm = Conv["conv", spatial_dims], Norm["batch", spatial_dims]
+        if norm not in _NORMS:
+            raise UsageError(f"norm must be one of {', '.join(_NORMS)}, got {norm!r}")
+        conv, normal = Conv["conv", spatial_dims], partial(Norm["batch", spatial_dims], **_NORMS[norm])
         narrow, wide = BASE_WIDTH // reduction, 2 * BASE_WIDTH // reduction
 
         self.stem = nn.Sequential(
             conv(in_channels, narrow, 3, padding=1),
-            norm(narrow),
+            normal(narrow),
             nn.ReLU(inplace=True),
             conv(narrow, narrow, 3, padding=1),
         )
         widths = [narrow] + [wide] * (stages - 1)
         self.stages = nn.ModuleList(
             nn.Sequential(
-                norm(before),
+                normal(before),
                 nn.ReLU(),  # not in place: its input is also decoded
                 conv(before, after, 3, stride=2, padding=1),
-                *(PreActivationResidual(after, spatial_dims=spatial_dims) for _ in range(res_per_stage)),
+                *(PreActivationResidual(after, spatial_dims=spatial_dims, norm=normal) for _ in range(res_per_stage)),
             )
             for before, after in itertools.pairwise(widths)
         )
         self.decoders = nn.ModuleList(
-            ScaleDecoder(width, 2**scale, spatial_dims=spatial_dims) for scale, width in enumerate(widths)
+            ScaleDecoder(
+                width,
+                2**scale,
+                out_channels=decoded,
+                norm=normal if norm == "instance" else None,
+                spatial_dims=spatial_dims,
+            )
+            for scale, width in enumerate(widths)
         )
+        widths = [decoded or width for width in widths]
         self.head = SumOfScales(widths, num_classes, spatial_dims=spatial_dims)
         self.num_classes = num_classes
         self.feature_channels = sum(widths)
         self.stride = 2 ** (stages - 1)
         self.receptive_radius = _receptive_radius(stages, res_per_stage)
         self.apply(_init_weights)
+        if norm == "instance":
+            for classifier in cast(list[nn.Conv3d], self.head.classifiers):
+                nn.init.normal_(classifier.weight, std=_FIRST_SCORES * classifier.weight.std().item())
 
     def features(self, x: Tensor) -> tuple[Tensor, ...]:
         """Decoded scales of an image.

@@ -1,0 +1,152 @@
+"""Where the tissues of a whole head are, and how bright each is in this image: what a detail network builds on.
+
+A context network sees the whole head in coarse voxels. Its probabilities say where every class is, give or take a
+voxel; weighed by them, the image itself says how bright every class is, here and there, whatever the contrast and the
+shading. From both follows a first answer at full resolution: the probability of each class where a voxel is, times
+that of its brightness (Bayes; as in the unified segmentation of Ashburner & Friston 2005, with a network as the atlas).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor, nn
+from torch.nn import functional
+
+COARSE = 2
+"""Voxels of the image along each side of one of the context network's."""
+
+CELL = 4
+"""Coarse voxels along a side of the cells in which brightness is measured."""
+
+BLOCK = COARSE * CELL
+"""What windows must be multiples of."""
+
+_SPREAD = 2.5  # cells: how far the brightness of a place counts for its surroundings
+_TRUST = 0.02  # of a cell: how little of a class is enough to go by its own brightness here
+_FLOOR = 0.01  # the context network may be wrong by this much anywhere
+_LEAST_DEVIATION = 0.05
+_MAYBE = 0.8
+_MARGIN = 2  # coarse voxels
+
+
+@dataclass(frozen=True)
+class Guide:
+    """What is known of a head at a coarse resolution.
+
+    Attributes:
+        probabilities: Of every class, (C, d, h, w), one for each 2 x 2 x 2 voxels of the image.
+        means: Brightness of every class, (C, d / 4, h / 4, w / 4).
+        deviations: Its standard deviation, likewise.
+    """
+
+    probabilities: Tensor
+    means: Tensor
+    deviations: Tensor
+
+    def maps(self, image: Tensor, window: tuple[slice, ...]) -> Tensor:
+        """What a detail network gets for a part of the image.
+
+        Args:
+            image: Normalised intensities, (D, H, W).
+            window: The part; starts and stops are multiples of `BLOCK`.
+
+        Returns:
+            (1 + 2 C, *window): the image, the context's probabilities, and those with the brightness counted in.
+        """
+        part = image[window]
+        prior = _enlarge(self.probabilities, window, COARSE)
+        evidence = (prior + _FLOOR).log_()
+        for number in range(len(prior)):
+            mean = _enlarge(self.means[number : number + 1], window, BLOCK)[0]
+            deviation = _enlarge(self.deviations[number : number + 1], window, BLOCK)[0]
+            evidence[number] -= deviation.log() + 0.5 * ((part - mean) / deviation).square_()
+        return torch.cat([part[None], prior, evidence.softmax(0)])
+
+    def brain_box(self) -> tuple[slice, ...] | None:
+        """The part of the image that holds the brain, in multiples of `BLOCK`; None where there is none."""
+        box = ndimage.find_objects(self._brain().astype(np.int8))
+        if not box:
+            return None
+        shape = self.probabilities.shape[1:]
+        starts = [max(0, part.start - _MARGIN) // CELL * BLOCK for part in box[0]]
+        stops = [
+            min(-(-(part.stop + _MARGIN) // CELL), size // CELL) * BLOCK
+            for part, size in zip(box[0], shape, strict=True)
+        ]
+        return tuple(slice(start, stop) for start, stop in zip(starts, stops, strict=True))
+
+    def _brain(self) -> np.ndarray:
+        """The largest connected part that is no background, boolean, (d, h, w) in coarse voxels."""
+        inside = (self.probabilities.argmax(0) > 0).cpu().numpy()
+        components, count = ndimage.label(inside)
+        if count > 1:
+            inside = components == 1 + np.argmax(np.bincount(components.ravel())[1:])
+        return np.asarray(inside)
+
+
+@torch.no_grad()
+def look(context: nn.Module, image: Tensor, *, bf16: bool) -> Guide:
+    """See a whole head.
+
+    Args:
+        context: Context network in evaluation mode.
+        image: Normalised intensities, (D, H, W), on the network's device; sizes are multiples of `BLOCK` and of twice
+            the network's stride.
+        bf16: Whether to compute in bfloat16.
+    """
+    small = functional.avg_pool3d(image[None, None], COARSE)
+    with torch.autocast(image.device.type, torch.bfloat16, enabled=bf16):
+        scores = context(small.contiguous(memory_format=torch.channels_last_3d))
+    probabilities = scores[0].float().softmax(0).contiguous()
+    # squares of single voxels: those of averages would hide the noise
+    squares = functional.avg_pool3d(image.square()[None, None], COARSE)
+    return Guide(probabilities, *_brightness(small[0], squares[0], probabilities))
+
+
+def brain_mask(maps: Tensor, num_classes: int) -> Tensor:
+    """Where maps (1 + 2 C, *S) say that there may be brain, boolean, (*S)."""
+    background = maps[1], maps[1 + num_classes]
+    return torch.minimum(*background) < _MAYBE
+
+
+def channels(num_classes: int) -> int:
+    """How many maps a detail network gets."""
+    return 1 + 2 * num_classes
+
+
+def _brightness(image: Tensor, squares: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the brightness of every class in every cell and around it."""
+    weights = probabilities.square()  # voxels of one class count, mixed ones hardly do
+    sums = [functional.avg_pool3d((weights * power)[None], CELL)[0] for power in (1, image, squares)]
+    local = [_spread(total) for total in sums]
+    overall = [total.mean(dim=(1, 2, 3), keepdim=True) for total in sums]
+    scale = _TRUST / overall[0].clamp_min(1e-6)
+    count, first, second = (here + scale * all_ for here, all_ in zip(local, overall, strict=True))
+    mean = first / count
+    variance = second / count - mean.square()
+    return mean, variance.clamp_min(_LEAST_DEVIATION**2).sqrt()
+
+
+def _spread(cells: Tensor) -> Tensor:
+    """Gaussian blur over cells; nothing lies outside."""
+    reach = round(2 * _SPREAD)
+    taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=cells.device) / _SPREAD) ** 2)
+    taps /= taps.sum()
+    for axis in range(3):
+        shape = [1, 1, 1, 1, 1]
+        shape[2 + axis] = len(taps)
+        padding = [reach if other == axis else 0 for other in range(3)]
+        cells = functional.conv3d(cells[:, None], taps.view(shape), padding=padding)[:, 0]
+    return cells
+
+
+def _enlarge(coarse: Tensor, window: tuple[slice, ...], factor: int) -> Tensor:
+    """A window of maps (C, d, h, w) at `factor` times their resolution, linear in between."""
+    padded = functional.pad(coarse[None], (1,) * 6, mode="replicate")[0]
+    around = tuple(slice(part.start // factor, part.stop // factor + 2) for part in window)
+    larger = functional.interpolate(
+        padded[(slice(None), *around)][None], scale_factor=factor, mode="trilinear", align_corners=False
+    )[0]
+    return larger[:, factor:-factor, factor:-factor, factor:-factor]
