@@ -41,7 +41,7 @@ def main() -> None:
     gap = np.full((anatomy.shape[0], GAP, 3), 255.0)
     picture = np.concatenate([anatomy, gap, borders, gap, painted], axis=1)
     FIGURE.parent.mkdir(exist_ok=True)
-    FIGURE.write_bytes(_png(picture.astype(np.uint8)))
+    FIGURE.write_bytes(png(picture.astype(np.uint8)))
     print(f"{FIGURE.relative_to(ROOT)}: {N_SEGMENTS} supervoxels asked for, {segments.max() + 1} made")  # noqa: T201
 
 
@@ -59,7 +59,7 @@ def _borders(ids: NDArray) -> NDArray:
     return edge
 
 
-def _png(picture: NDArray) -> bytes:
+def png(picture: NDArray) -> bytes:
     """Encode (rows, columns, 3) uint8; the report's encoder knows grey and palettes only."""
     rows, columns, _ = picture.shape
     header = struct.pack(">IIBBBBB", columns, rows, 8, 2, 0, 0, 0)

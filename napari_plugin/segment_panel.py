@@ -33,7 +33,7 @@ POLL_MS = 50
 
 
 class SegmentPanel(QWidget):
-    """Choose an image layer and a model package, segment, see the tissues and their volumes.
+    """Choose an image layer, and a model package if not the bundled one, segment, see the tissues and their volumes.
 
     Args:
         napari_viewer: The viewer that the panel belongs to.
@@ -51,7 +51,7 @@ class SegmentPanel(QWidget):
         self.run_button = QPushButton("Segment")
         self.cancel_button = QPushButton("Cancel")
         self.bar = QProgressBar()
-        self.status = QLabel("Choose a volume and a model package.")
+        self.status = QLabel("Choose a volume. Without a model package, any MRI of a head is segmented.")
         self.table = QTreeWidget()
         self._timer = QTimer(self)
         self._timer.setInterval(POLL_MS)

@@ -19,6 +19,16 @@ DEVICES = ("auto", "cpu", "cuda")
 
 # Okabe and Ito's palette, which colour-blind readers tell apart.
 _TISSUE_COLOURS = {"CSF": "#56b4e9", "GM": "#e69f00", "WM": "#f0e442"}
+# classes of whole heads: a tissue's family shares its hue
+_TISSUE_COLOURS |= {
+    "ventricular CSF": "#0072b2",
+    "extra-ventricular CSF": "#56b4e9",
+    "cortical GM": "#e69f00",
+    "deep GM": "#d55e00",
+    "cerebellar GM": "#cc79a7",
+    "cerebellar WM": "#fff7b0",
+    "brain stem": "#009e73",
+}
 _OTHER_COLOURS = ("#009e73", "#cc79a7", "#d55e00", "#0072b2", "#999999")
 
 
@@ -43,7 +53,7 @@ class Job:
 
     Args:
         layer: The image.
-        package: Folder of the model package.
+        package: Folder of the model package, or "bundled".
         device: "auto", or a torch device.
 
     Attributes:
@@ -51,7 +61,7 @@ class Job:
         fraction: How much of all is done, 0 to 1.
     """
 
-    def __init__(self, layer: "Image", package: Path, *, device: str = "auto") -> None:
+    def __init__(self, layer: "Image", package: Path | str, *, device: str = "auto") -> None:
         self.layer = layer
         self.package = package
         self.device = device
@@ -83,7 +93,9 @@ class Job:
             return CANCELLED
         except VoxpoolError as error:
             return Outcome(None, f"{error}.")
-        return Outcome(segmentation, f"Done in {segmentation.seconds:.1f} s.")
+        done = f"Done in {segmentation.seconds:.1f} s; {segmentation.quality:.0%} of the labels should be right."
+        warnings = "".join(f" Warning: {warning}." for warning in segmentation.warnings)
+        return Outcome(segmentation, done + warnings)
 
     def _segment(self) -> "Segmentation":
         from voxpool.engine import Cancelled
@@ -103,15 +115,15 @@ class Job:
 
 
 def new_job(layer: "Image | None", package: str, device: str) -> Job:
-    """Check what the window's fields say and make a job of it.
+    """Check what the window's fields say and make a job of it; without a package the bundled model segments.
 
     Raises:
-        UsageError: If a field is empty or names nothing that is there.
+        UsageError: If there is no image, or the package is no folder.
     """
     if layer is None:
         raise UsageError("there is no image layer; open a volume first")
     if not package:
-        raise UsageError("no model is chosen; choose the folder of a model package")
+        return Job(layer, "bundled", device=device)
     folder = Path(package).expanduser()
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder; choose the folder of a model package")

@@ -5,12 +5,24 @@ import re
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn, Optional, TypeVar
+from typing import Annotated, NoReturn, TypeVar
 
 import typer
 
 import voxpool
 from voxpool.errors import Cancelled, UsageError, VoxpoolError
+from voxpool_pipelines.bench.cli import bench_app
+from voxpool_pipelines.options import (
+    DataPath,
+    Device,
+    FoldsFile,
+    GroupBy,
+    ImagePattern,
+    LabelNames,
+    LabelPattern,
+    Layout,
+    Seed,
+)
 
 SOME_FAILED = 4
 
@@ -25,21 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-bench_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(bench_app, name="bench", help="Measure this machine: correctness first, then times.")
-
-DataPath = Annotated[Path, typer.Argument(metavar="DATA", help="Folder, manifest (.csv, .tsv) or dataset.json.")]
-Layout = Annotated[str, typer.Option(help="auto, ibsr, folder, manifest, nnunet or msd.")]
-ImagePattern = Annotated[
-    Optional[list[str]],  # noqa: UP045 - typer reads the annotation at run time
-    typer.Option("--image", help="Pattern of the images, such as '*_t1.nii.gz'; once per channel."),
-]
-LabelPattern = Annotated[str | None, typer.Option("--labels", help="Pattern of the label maps.")]
-LabelNames = Annotated[str | None, typer.Option(help="Names of the label values: 0=BG,1=CSF,2=GM,3=WM.")]
-FoldsFile = Annotated[Path | None, typer.Option(help="folds.json with the splits to use.")]
-GroupBy = Annotated[str, typer.Option(help="subject: no subject in two folds; none: deal single cases.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of folds, weights and training.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -88,7 +86,11 @@ def crossval(
     folds_file: FoldsFile = None,
     only_folds: Annotated[str | None, typer.Option(help="Run these folds alone, such as '0' or '0 2'.")] = None,
     group_by: GroupBy = "subject",
-    nets: Annotated[str, typer.Option(help="Networks: voxresnet segresnet.")] = "voxresnet",
+    nets: Annotated[str, typer.Option(help="Networks: voxresnet segresnet guided_voxresnet.")] = "voxresnet",
+    init: Annotated[str | None, typer.Option(help="Fine-tune this model package too; bundled: the one here.")] = None,
+    convention: Annotated[str, typer.Option(help="How its classes merge: ventricles-only or all-csf.")] = (
+        "ventricles-only"
+    ),
     reductions: Annotated[str, typer.Option(help="VoxResNet's factors f.")] = "1 4 8",
     heads: Annotated[str, typer.Option(help="base v1 v2 v3.")] = "base v1 v2 v3",
     segments: Annotated[str, typer.Option(help="Kinds of supervoxels: block slic.")] = "block slic",
@@ -119,6 +121,8 @@ def crossval(
         folds=folds,
         only_folds=_words(only_folds, int, "--only-folds") if only_folds else None,
         nets=_words(nets, str, "--nets"),
+        init=init,
+        convention=convention,
         reductions=_words(reductions, int, "--reductions"),
         heads=_words(heads, str, "--heads"),
         segments=_words(segments, str, "--segments"),
@@ -187,8 +191,13 @@ def compare(
 @app.command()
 def predict(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="NIfTI files, or folders of them.")],
-    model: Annotated[Path, typer.Option("--model", help="Model package: a folder with model.safetensors.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the label maps.")],
+    model: Annotated[Path, typer.Option("--model", help="Model package, or bundled: for any MRI of a head.")] = Path(
+        "bundled"
+    ),
+    convention: Annotated[
+        str | None, typer.Option(help="Merge the bundled model's classes: ventricles-only or all-csf.")
+    ] = None,
     image: Annotated[str, typer.Option(help="Pattern of the files to take from folders.")] = "*.nii*",
     device: Device = "auto",
     tile: Annotated[int | None, typer.Option(min=8, help="Side of the tiles in voxels; by default by memory.")] = None,
@@ -201,7 +210,16 @@ def predict(
     from voxpool_pipelines.predict import predict as run_predict
 
     files = list_inputs(inputs, image)
-    failed = run_predict(files, model=model, out=out, device=device, tile=tile, overwrite=overwrite, console=Console())
+    failed = run_predict(
+        files,
+        model=model,
+        out=out,
+        device=device,
+        tile=tile,
+        convention=convention,
+        overwrite=overwrite,
+        console=Console(),
+    )
     if failed:
         raise typer.Exit(SOME_FAILED)
 
@@ -265,46 +283,31 @@ def demo(
     run_demo(data, out, Console())
 
 
-@bench_app.command("pool")
-def bench_pool(
-    device: Device = "cpu",
-    json: Annotated[Path | None, typer.Option(help="File for everything measured.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="SVG file: time over voxels and over supervoxels.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Small maps: that it runs, not how fast.")] = False,
+@app.command()
+def pretrain(
+    maps: Annotated[Path, typer.Argument(metavar="MAPS", help="Folder of whole-head label maps, 1 mm, *.nii.gz.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the training; give it again to go on.")],
+    init: Annotated[str | None, typer.Option(help="Model package to begin from, or bundled.")] = None,
+    context_iterations: Annotated[int, typer.Option(min=0, help="Steps of the context network.")] = 3200,
+    detail_iterations: Annotated[int, typer.Option(min=1, help="Steps of the detail network.")] = 350,
+    seed: Seed = 0,
+    device: Device = "auto",
 ) -> None:
-    """Time supervoxel pooling, other ways to do it, and what the memory's speed allows."""
+    """Train a model for any MRI of a head from label maps alone, as the bundled model was."""
     from rich.console import Console
 
-    from voxpool_pipelines.bench.pool import run_bench_pool
+    from voxpool_pipelines.pretrain import pretrain as run_pretrain
 
-    run_bench_pool(device=device, json=json, plot=plot, quick=quick, console=Console())
-
-
-@bench_app.command("slic")
-def bench_slic(
-    data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Labelled images to measure too.")] = None,
-    layout: Layout = "auto",
-    image: ImagePattern = None,
-    labels: LabelPattern = None,
-    label_names: LabelNames = None,
-    cases: Annotated[int, typer.Option(min=1, help="How many of the images.")] = 2,
-    device: Device = "cpu",
-    json: Annotated[Path | None, typer.Option(help="File for everything measured.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Small phantoms: that it runs, not how fast.")] = False,
-) -> None:
-    """Time supervoxels beside scikit-image and SimpleITK, at the same number, with their accuracy."""
-    from rich.console import Console
-
-    from voxpool_pipelines.bench.slic import run_bench_slic
-    from voxpool_pipelines.prepare import open_dataset
-
-    console = Console()
-    dataset = None
-    if data is not None:
-        dataset = open_dataset(
-            data, layout=layout, image=image, labels=labels, label_names=label_names, console=console
-        )
-    run_bench_slic(dataset=dataset, cases=cases, device=device, json=json, quick=quick, console=console)
+    run_pretrain(
+        maps,
+        out,
+        init=init,
+        context_iterations=context_iterations,
+        detail_iterations=detail_iterations,
+        seed=seed,
+        device=device,
+        console=Console(),
+    )
 
 
 def _words(text: str, kind: type[Word], option: str) -> tuple[Word, ...]:

@@ -11,6 +11,7 @@ from voxpool.nets import HEADS
 Segments = Literal["block", "slic"]
 CONTROL = "control"
 BASE = "base"
+GUIDED = "guided_voxresnet"
 
 
 class CrossvalConfig(pydantic.BaseModel):
@@ -24,6 +25,8 @@ class CrossvalConfig(pydantic.BaseModel):
     folds: int = pydantic.Field(3, ge=2)
     only_folds: tuple[int, ...] | None = None
     nets: tuple[str, ...] = ("voxresnet",)
+    init: str | None = None
+    convention: str = "ventricles-only"
     reductions: tuple[int, ...] = (1, 4, 8)
     heads: tuple[str, ...] = (BASE, "v1", "v2", "v3")
     segments: tuple[Segments, ...] = ("block", "slic")
@@ -138,10 +141,11 @@ class Variant:
 
 
 def net_specs(config: CrossvalConfig) -> list[NetSpec]:
-    """The base networks of a run; reductions multiply VoxResNet alone."""
+    """The base networks of a run; reductions multiply VoxResNet alone, and `init` adds what is fine-tuned from it."""
+    fine_tuned = (GUIDED,) if config.init is not None and GUIDED not in config.nets else ()
     return [
         NetSpec(net, reduction)
-        for net in config.nets
+        for net in config.nets + fine_tuned
         for reduction in (config.reductions if net == "voxresnet" else (None,))
     ]
 

@@ -18,23 +18,24 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from voxpool.batches import case_batches
+from voxpool.batches import case_batches, guided_batches
 from voxpool.data import Case, Dataset, Fold
 from voxpool.data.cache import TrainingCase, cache_case, with_segments
 from voxpool.data.transforms import Method, PreprocessConfig, SupervoxelConfig
-from voxpool.engine import Progress, TrainConfig, TrainResult, train
+from voxpool.engine import Draw, Progress, TrainConfig, TrainResult, train
 from voxpool.inference import Segmenter, select_device
 from voxpool.io import read_labels, read_volume, write_json, write_volume
 from voxpool.metrics import dice_background, score_case
-from voxpool.model_package import ModelInfo, load_package, save_package
+from voxpool.model_package import BUNDLED, ModelInfo, load_package, save_package
 from voxpool.nets import HEADS, add_head, count_parameters, create_net
 from voxpool.supervoxels import choose_n_segments, oracle_dice
-from voxpool_pipelines.config import BASE, CONTROL, CrossvalConfig, NetSpec, Variant, head_variants, net_specs
+from voxpool_pipelines.config import BASE, CONTROL, GUIDED, CrossvalConfig, NetSpec, Variant, head_variants, net_specs
 from voxpool_pipelines.console import clock, task
+from voxpool_pipelines.finetune import begin_from, guided_options, guided_spacing
 from voxpool_pipelines.prepare import channel_names, working_spacing
 from voxpool_pipelines.run_folder import describe, fold_folder, locked, read_json, start_run
 
-MAX_STRIDE = 8
+MAX_STRIDE, GUIDED_STRIDE = 8, 32
 CALIBRATION_STEPS = 8
 # oracle Dice is alike from case to case: a few training cases choose the number of supervoxels
 ORACLE_CASES = 4
@@ -95,7 +96,9 @@ def crossval(
         _new_net(config, dataset, spec)  # a wrong name or option ends here, before anything is written
     with locked(out):
         start_run(out, dataset, config, device=str(chosen))
-        preprocess = PreprocessConfig(spacing=working_spacing(dataset, config.spacing))
+        guided = _guided(config)
+        spacing = guided_spacing(config.spacing) if guided else working_spacing(dataset, config.spacing)
+        preprocess = PreprocessConfig(spacing=spacing)
         run = _Run(out, dataset, config, preprocess, chosen, console or Console())
         cached = _cache_cases(run)
         for fold in config.only_folds or range(len(folds)):
@@ -107,9 +110,10 @@ def crossval(
 
 def _cache_cases(run: _Run) -> dict[str, TrainingCase]:
     cached = {}
+    stride = GUIDED_STRIDE if _guided(run.config) else MAX_STRIDE
     with task(run.console, "preparing cases") as update:
         for number, case in enumerate(run.dataset.cases):
-            cached[case.id] = cache_case(case, run.preprocess, stride=MAX_STRIDE, folder=run.cache)
+            cached[case.id] = cache_case(case, run.preprocess, stride=stride, folder=run.cache)
             update((number + 1) / len(run.dataset.cases), case.id)
     return cached
 
@@ -154,8 +158,8 @@ def _iterations(run: _Run, spec: NetSpec, cases: Sequence[TrainingCase]) -> int:
         for steps in (CALIBRATION_STEPS // 2, CALIBRATION_STEPS):  # the first warms up
             shutil.rmtree(folder, ignore_errors=True)
             start = time.perf_counter()
-            config = _train_config(run, BASE, steps)
-            train(net, case_batches(cases, config, net), config, folder=folder, device=run.device)
+            config = _train_config(run, Variant(spec, BASE), steps)
+            train(net, _batches(spec, cases, config, net), config, folder=folder, device=run.device)
             seconds.append((time.perf_counter() - start) / steps)
         shutil.rmtree(folder, ignore_errors=True)
         assert run.config.minutes is not None  # the configuration holds one of the two
@@ -207,16 +211,26 @@ def _compactnesses(config: CrossvalConfig) -> tuple[float, ...]:
     return COMPACTNESSES if config.compactness == "auto" else (config.compactness,)
 
 
-def _train_config(run: _Run, head: str, iterations: int) -> TrainConfig:
+def _guided(config: CrossvalConfig) -> bool:
+    return any(spec.net == GUIDED for spec in net_specs(config))
+
+
+def _batches(spec: NetSpec, cases: Sequence[TrainingCase], config: TrainConfig, net: nn.Module) -> Draw:
+    draw = guided_batches if spec.net == GUIDED else case_batches
+    return draw(cases, config, net)
+
+
+def _train_config(run: _Run, variant: Variant, iterations: int) -> TrainConfig:
     config = run.config
-    base = head == BASE
+    base = variant.head == BASE
+    new = base and variant.spec.net != GUIDED
     return TrainConfig(
         iterations=iterations,
         crop=(config.crop,) * 3,
         batch_size=config.batch_size,
         optimizer=config.optimizer,
-        learning_rate=config.learning_rate if base else config.finetune_learning_rate,
-        auxiliary_weight=config.auxiliary_weight if base else 0.0,
+        learning_rate=config.learning_rate if new else config.finetune_learning_rate,
+        auxiliary_weight=config.auxiliary_weight if new else 0.0,
         amp=config.amp,
         # another seed than the base's: fine-tuning continues on other crops
         seed=2 * config.seed + (0 if base else 1),
@@ -225,6 +239,8 @@ def _train_config(run: _Run, head: str, iterations: int) -> TrainConfig:
 
 def _new_net(config: CrossvalConfig, dataset: Dataset, spec: NetSpec) -> nn.Module:
     torch.manual_seed(config.seed)
+    if spec.net == GUIDED:
+        return begin_from(config.init or BUNDLED, dataset, config.convention)
     return create_net(spec.net, len(dataset.cases[0].images), len(dataset.label_names), **spec.options)
 
 
@@ -268,10 +284,10 @@ def _train_variant(
                 f" left {clock(state.seconds_left)}",
             )
 
-        config = _train_config(run, variant.head, iterations)
+        config = _train_config(run, variant, iterations)
         result = train(
             net,
-            case_batches(cases, config, net),
+            _batches(variant.spec, cases, config, net),
             config,
             folder=place / "training",
             device=run.device,
@@ -293,7 +309,7 @@ def _model_info(
 ) -> ModelInfo:
     return ModelInfo(
         net=variant.spec.net,
-        net_options=variant.spec.options,
+        net_options=_net_options(run, variant.spec),
         head=variant.net_head,
         channels=channel_names(run.dataset),
         label_names=run.dataset.label_names,
@@ -309,6 +325,10 @@ def _model_info(
             "seed": run.config.seed,
         },
     )
+
+
+def _net_options(run: _Run, spec: NetSpec) -> dict[str, Any]:
+    return guided_options(run.dataset, run.config.convention) if spec.net == GUIDED else dict(spec.options)
 
 
 def _evaluate(

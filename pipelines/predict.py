@@ -11,6 +11,7 @@ from voxpool import __version__
 from voxpool.errors import Cancelled, InputError, UsageError, VoxpoolError
 from voxpool.inference import Segmentation, Segmenter
 from voxpool.io import read_volume, write_json, write_volume
+from voxpool.model_package import model_folder
 from voxpool_pipelines.console import task
 from voxpool_pipelines.run_folder import read_json
 
@@ -25,6 +26,7 @@ def predict(
     out: Path,
     device: str,
     tile: int | None,
+    convention: str | None,
     overwrite: bool,
     console: Console,
 ) -> int:
@@ -32,10 +34,11 @@ def predict(
 
     Args:
         inputs: NIfTI files, see `list_inputs`.
-        model: Model package.
+        model: Model package, or "bundled".
         out: Gets `<name>_labels.nii.gz` and `<name>.json` per input.
         device: "auto", "cpu", "cuda", ...
         tile: Side of the tiles, or None to choose by memory.
+        convention: How the classes merge into CSF, GM and WM; None to keep them.
         overwrite: Whether to segment again what is there already, made by the same model from the same file.
         console: Where progress is shown.
 
@@ -48,18 +51,20 @@ def predict(
     """
     named = _named(inputs)
     segmenter = Segmenter.load(model, device=device)
-    model_hash = _sha256(model / "model.safetensors")
+    model_hash = _sha256(model_folder(model) / "model.safetensors")
     out.mkdir(parents=True, exist_ok=True)
     failed = 0
     for name, path in named.items():
         record = {"voxpool": __version__, "case": name, "input_sha256": None, "model_sha256": model_hash}
+        record["convention"] = convention
         try:
             record["input_sha256"] = _sha256(path)
             if not overwrite and _is_done(out, name, record):
                 console.print(f"{name}: done before", highlight=False, soft_wrap=True)
                 continue
             with task(console, name) as update:
-                found = _segment(segmenter, path, out / f"{name}{OUTPUT}", tile, lambda s, f: update(f, s))
+                target = out / f"{name}{OUTPUT}"
+                found = _segment(segmenter, path, target, tile, convention, lambda s, f: update(f, s))
             write_json(out / f"{name}.json", {**record, **_outcome(found)})
         except Cancelled:
             raise
@@ -101,20 +106,25 @@ def _named(files: Sequence[Path]) -> dict[str, Path]:
     return named
 
 
-def _segment(segmenter: Segmenter, path: Path, target: Path, tile: int | None, progress: Any) -> Segmentation:
+def _segment(
+    segmenter: Segmenter, path: Path, target: Path, tile: int | None, convention: str | None, progress: Any
+) -> Segmentation:
     volume = read_volume(path)
-    found = segmenter.segment(volume, tile=tile, progress=progress)
+    found = segmenter.segment(volume, tile=tile, convention=convention, progress=progress)
     write_volume(target, found.labels, like=volume)
     return found
 
 
 def _outcome(found: Segmentation) -> dict[str, Any]:
-    empty = [name for name, volume in found.volumes_ml.items() if volume == 0]
+    warnings = [f"no voxel of {name} was found" for name, volume in found.volumes_ml.items() if volume == 0]
+    warnings += found.warnings
     return {
-        "status": "warn" if empty else "ok",
-        "warnings": [f"no voxel of {name} was found" for name in empty],
+        "status": "warn" if warnings else "ok",
+        "warnings": warnings,
         "volumes_ml": {name: round(volume, 3) for name, volume in found.volumes_ml.items()},
         "label_names": {str(label): name for label, name in found.label_names.items()},
+        "confidence": {name: round(share, 4) for name, share in found.confidence.items()},
+        "quality": round(found.quality, 4),
         "num_segments": found.num_segments,
         "seconds": round(found.seconds, 3),
         "note": "research use only, not a medical device",

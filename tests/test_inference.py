@@ -17,7 +17,7 @@ from voxpool.io import Geometry, Volume, read_volume, write_volume
 from voxpool.model_package import ModelInfo, save_package
 from voxpool.nets import HEADS, SupervoxelNet, VoxResNet, create_net
 from voxpool.supervoxels import nest_segments, slic
-from voxpool.tiles import predict
+from voxpool.tiles import Decided, predict
 
 CPU = torch.device("cpu")
 NAMES = {0: "BG", 1: "CSF", 2: "GM", 3: "WM"}
@@ -244,3 +244,66 @@ def test_tiles_are_chosen_by_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil, "virtual_memory", lambda: available._replace(available=100_000))
     with pytest.raises(ResourceError, match="not enough memory: a tile of"):
         predict(net, image, None, device=CPU, bf16=False)
+
+
+def _probabilities(net: nn.Module, image: torch.Tensor, segments: np.ndarray) -> torch.Tensor:
+    ids = torch.from_numpy(segments)[None]
+    with torch.no_grad():
+        scores = net(image[None], ids, int(segments.max()) + 1) if isinstance(net, SupervoxelNet) else net(image[None])
+    return scores[0].softmax(0)
+
+
+@pytest.mark.parametrize("tile", [16, 48])
+@pytest.mark.parametrize("head", ["base", "v1", "v3"])
+def test_confidence_is_the_probability_of_the_label(head: str, tile: int) -> None:
+    net = _net(head, reduction=8)
+    image, segments = _image()
+    decided = Decided(np.zeros(segments.shape, np.uint8), np.zeros(segments.shape, np.uint8))
+    labels = predict(net, image, segments, device=CPU, bf16=False, tile=tile, into=decided)
+    probabilities = _probabilities(net, image, segments)
+    np.testing.assert_allclose(decided.confidence / 255, probabilities.amax(0).numpy(), atol=0.004)
+    assert labels is decided.labels
+    assert (labels == probabilities.argmax(0).numpy()).mean() > 0.999
+
+
+@pytest.mark.parametrize("head", ["base", "v3"])
+def test_merged_classes_are_chosen_by_their_joint_probability(head: str) -> None:
+    net = _net(head, reduction=8)
+    image, segments = _image()
+    decided = Decided(np.zeros(segments.shape, np.uint8), merged=(0, 1, 1, 0))
+    labels = predict(net, image, segments, device=CPU, bf16=False, tile=48, into=decided)
+    fine = _probabilities(net, image, segments)
+    joint = torch.stack([fine[0] + fine[3], fine[1] + fine[2]])
+    clear = (joint[0] - joint[1]).abs().numpy() > 1e-4
+    np.testing.assert_array_equal(labels[clear], joint.argmax(0).numpy()[clear])
+    # not merely merged labels
+    assert np.any(labels != np.array([0, 1, 1, 0])[fine.argmax(0).numpy()])
+
+
+def test_uncertainty_of_supervoxels_is_what_their_labels_lack() -> None:
+    image, _ = phantom((40, 32, 48), seed=0)
+    volume = Volume(image, Geometry(image.shape, np.eye(4)))
+    found = Segmenter(_net("v1", reduction=8), _info("v1"), device="cpu", amp="off").segment(volume)
+    assert found.uncertainty is not None
+    assert found.uncertainty.shape == (found.num_segments,)
+    # V1 gives every supervoxel one class and so one probability: no less than chance, and that of its class's mean
+    assert found.uncertainty.min() >= 0
+    assert found.uncertainty.max() <= 0.76
+    sizes = np.bincount(found.segments[found.segments >= 0], minlength=found.num_segments)
+    for label, name in NAMES.items():
+        if not label or name not in found.confidence:
+            continue
+        mine = np.unique(found.segments[(found.labels == label) & (found.segments >= 0)])
+        expected = 1 - np.average(found.uncertainty[mine], weights=sizes[mine])
+        assert found.confidence[name] == pytest.approx(expected, abs=0.02)
+    assert found.quality == pytest.approx(np.mean(list(found.confidence.values())))
+
+
+def test_conventions_are_for_models_of_heads() -> None:
+    image, _ = phantom((40, 32, 48), seed=0)
+    volume = Volume(image, Geometry(image.shape, np.eye(4)))
+    segmenter = Segmenter(_net("base", reduction=8), _info("base"), device="cpu", amp="off")
+    with pytest.raises(UsageError, match="convention must be one of"):
+        segmenter.segment(volume, convention="all")
+    with pytest.raises(UsageError, match="BG, CSF, GM, WM, which no convention merges"):
+        segmenter.segment(volume, convention="all-csf")

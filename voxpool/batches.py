@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -9,15 +10,15 @@ from torch import Tensor, nn
 
 from voxpool.data.cache import TrainingCase
 from voxpool.data.head_labels import BACKGROUND
-from voxpool.data.synthesis import HeadMap, SynthesisConfig, synthesise
+from voxpool.data.synthesis import HeadMap, SynthesisConfig, draw_image, draw_structures, synthesise
 from voxpool.data.transforms import SupervoxelConfig, augmentation, make_segments
-from voxpool.engine import Draw, TrainConfig
+from voxpool.engine import Draw, TrainConfig, use_bf16
 from voxpool.errors import UsageError
 from voxpool.nets import GuidedVoxResNet, SupervoxelNet
 from voxpool.nets.guide import BLOCK, brain_mask, look
 from voxpool.ops import compact_segments, parents_of
 
-_IMAGES_OF_A_SHAPE = 2
+_FLIPPED = 0.5
 _EASY = (1.0, 0.0, 0.0)
 _EASY_SHARE = 0.25
 _LITRE = 1_000_000  # voxels of 1 mm
@@ -61,11 +62,17 @@ def case_batches(cases: Sequence[TrainingCase], config: TrainConfig, net: nn.Mod
     return draw
 
 
-def synthetic_batches(heads: Sequence[HeadMap], synthesis: SynthesisConfig, config: TrainConfig) -> Draw:
-    """Synthetic heads; two steps after each other see one head in two contrasts.
+def synthetic_batches(
+    heads: Sequence[HeadMap], synthesis: SynthesisConfig, config: TrainConfig, *, easy: bool = True
+) -> Draw:
+    """Synthetic heads: each step sees one head in as many contrasts as it has images.
 
-    Training begins with images that look like a T1 and comes to the contrasts of `synthesis` after a quarter of its
-    steps: a network that starts with any contrast at once learns much slower.
+    Args:
+        heads: Label maps.
+        synthesis: How different the heads may be.
+        config: Images per step, steps and seed.
+        easy: Begin with images that look like a T1, and come to the contrasts of `synthesis` after a quarter of the
+            steps: a new network that meets any contrast at once learns much slower.
 
     Raises:
         UsageError: If there are no heads.
@@ -74,20 +81,68 @@ def synthetic_batches(heads: Sequence[HeadMap], synthesis: SynthesisConfig, conf
         raise UsageError("training needs at least one label map, got none")
 
     def draw(step: int) -> tuple[dict[str, Tensor], int | None]:
-        drawn = []
-        share = min(1.0, step / (_EASY_SHARE * config.iterations))
+        share = min(1.0, step / (_EASY_SHARE * config.iterations)) if easy else 1.0
         t1, t2, free = (
             share * full + (1 - share) * easy for full, easy in zip(synthesis.contrasts, _EASY, strict=True)
         )
         now = replace(synthesis, contrasts=(t1, t2, free))
-        for place in range(config.batch_size):
-            number = step * config.batch_size + place
-            shape = np.random.default_rng([config.seed, number // _IMAGES_OF_A_SHAPE, 0])
-            head = heads[int(shape.integers(len(heads)))]
-            seed = int(np.random.default_rng([config.seed, number, 1]).integers(2**32))
-            drawn.append(synthesise(head, now, seed, shape_seed=int(shape.integers(2**32))))
+        rng = np.random.default_rng([config.seed, step])
+        head = heads[int(rng.integers(len(heads)))]
+        structures = draw_structures(head, now, int(rng.integers(2**32)))
+        drawn = [draw_image(structures, now, int(rng.integers(2**32))) for _ in range(config.batch_size)]
         image = torch.stack([sample.image for sample in drawn])[:, None]
         return {"image": image, "labels": torch.stack([sample.labels for sample in drawn]).long()}, None
+
+    return draw
+
+
+def guided_batches(cases: Sequence[TrainingCase], config: TrainConfig, net: nn.Module) -> Draw:
+    """Crops of preprocessed cases with what a guided network's context says of them; left and right flipped at times.
+
+    The context sees every case once, now: it is not trained.
+
+    Args:
+        cases: Cases of 1 mm voxels in RAS, sizes multiples of the network's `whole_stride`.
+        config: Crop, a multiple of 8 voxels per axis, crops per step and seed.
+        net: A `GuidedVoxResNet`, or one with a supervoxel head.
+
+    Raises:
+        UsageError: If there are no cases, or the crop does not fit the guide's blocks.
+    """
+    if not cases:
+        raise UsageError("training needs at least one case, got none")
+    guided = cast(GuidedVoxResNet, net.base if isinstance(net, SupervoxelNet) else net)
+    _check_crop(config.crop)
+    where = next(guided.parameters()).device
+    bf16 = use_bf16(config.amp, where)
+    guided.eval()
+    guides = [
+        look(guided.context, torch.from_numpy(np.array(case.image[0])).to(where), bf16=bf16).cpu() for case in cases
+    ]
+
+    smallest = np.min([case.labels.shape for case in cases], axis=0)
+    crop = np.minimum(config.crop, smallest)
+
+    def draw(step: int) -> tuple[dict[str, Tensor], int | None]:
+        rng = np.random.default_rng([config.seed, step])
+        maps, labels, segments, counts = [], [], [], []
+        for _ in range(config.batch_size):
+            number = int(rng.integers(len(cases)))
+            case = cases[number]
+            starts = BLOCK * rng.integers((np.array(case.labels.shape) - crop) // BLOCK + 1)
+            window = tuple(slice(int(start), int(start + side)) for start, side in zip(starts, crop, strict=True))
+            flip = (0,) if rng.random() < _FLIPPED else ()
+            seen = guides[number].maps(torch.from_numpy(np.array(case.image[0])), window)
+            maps.append(seen.flip([1 + axis for axis in flip]))
+            labels.append(torch.from_numpy(np.array(case.labels[window])).long().flip(flip))
+            if case.segments is not None:
+                ids, count = compact_segments(torch.from_numpy(np.array(case.segments[window])).flip(flip))
+                segments.append(ids)
+                counts.append(count)
+        batch = {"image": torch.stack(maps), "labels": torch.stack(labels)}
+        if not segments:
+            return batch, None
+        return batch | {"segments": torch.stack(segments)}, max(counts)
 
     return draw
 
@@ -116,8 +171,7 @@ def detail_batches(
     """
     if not heads:
         raise UsageError("training needs at least one label map, got none")
-    if any(side % BLOCK for side in config.crop):
-        raise UsageError(f"the crop must be a multiple of {BLOCK} voxels per axis, got {config.crop}")
+    _check_crop(config.crop)
 
     def draw(step: int) -> tuple[dict[str, Tensor], int | None]:
         rng = np.random.default_rng([config.seed, step])
@@ -133,7 +187,7 @@ def detail_batches(
             labels.append(sample.labels[window].long())
             if supervoxels is None:
                 continue
-            mask = brain_mask(maps[-1], net.num_classes)
+            mask = brain_mask(maps[-1], net.context_classes)
             number = max(1, round(supervoxels.n_segments * int(mask.sum()) / _LITRE))
             found = make_segments(
                 maps[-1][:1].numpy(), mask.numpy(), replace(supervoxels, n_segments=number), spacing=None
@@ -146,6 +200,11 @@ def detail_batches(
         return batch | {"segments": torch.stack(segments)}, max(counts)
 
     return draw
+
+
+def _check_crop(crop: Sequence[int]) -> None:
+    if any(side % BLOCK for side in crop):
+        raise UsageError(f"the crop must be a multiple of {BLOCK} voxels per axis, got {crop}")
 
 
 def _window(middle: np.ndarray, crop: Sequence[int], shape: Sequence[int]) -> tuple[slice, ...]:

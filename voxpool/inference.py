@@ -11,6 +11,8 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
+from voxpool.data.head_labels import CLASSES, CONVENTIONS, TISSUES
+from voxpool.data.likeness import unlike_head_mri
 from voxpool.data.transforms import invert, make_segments, prepare, preprocessing, to_meta_tensor
 from voxpool.engine import Amp, to_device, use_bf16
 from voxpool.errors import InputError, ResourceError, UsageError
@@ -19,7 +21,10 @@ from voxpool.model_package import ModelInfo, load_package
 from voxpool.nets import GuidedVoxResNet, SupervoxelNet
 from voxpool.nets.guide import brain_mask, look
 from voxpool.nets.heads import BaseNet
-from voxpool.tiles import predict
+from voxpool.tiles import Decided, predict
+
+BRAIN_ML = 700, 2100
+"""What a human brain measures with its CSF, from a small child's on, with room for cropped scans."""
 
 ProgressCallback = Callable[[str, float], None]
 CancelCallback = Callable[[], bool]
@@ -37,6 +42,9 @@ class Segmentation:
         supervoxel_seconds: The share of it that made the supervoxels.
         num_segments: Number of supervoxels, or None for a network without them.
         segments: Supervoxel ids on the input's own grid (-1 for none), int32, or None.
+        confidence: Mean probability of the labels of each class, by its name: what share of them should be right.
+        uncertainty: 1 - mean probability of the labels inside each supervoxel, (K,), or None.
+        warnings: Why the labels may be wrong, one sentence each.
     """
 
     labels: np.ndarray
@@ -46,6 +54,14 @@ class Segmentation:
     supervoxel_seconds: float
     num_segments: int | None
     segments: np.ndarray | None
+    confidence: dict[str, float]
+    uncertainty: np.ndarray | None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def quality(self) -> float:
+        """What share of the labels should be right, by the network's own probabilities: mean over the classes."""
+        return float(np.mean(list(self.confidence.values()))) if self.confidence else 0.0
 
 
 class Segmenter:
@@ -72,7 +88,7 @@ class Segmenter:
 
     @classmethod
     def load(cls, folder: Path | str, *, device: torch.device | str = "auto", amp: Amp = "auto") -> "Segmenter":
-        """A segmenter of a model package.
+        """A segmenter of a model package; "bundled" is the model of head MRI that comes with voxpool.
 
         Raises:
             ModelError: If the package is refused.
@@ -85,6 +101,7 @@ class Segmenter:
         volume: Volume | Sequence[Volume],
         *,
         tile: int | None = None,
+        convention: str | None = None,
         progress: ProgressCallback | None = None,
         cancelled: CancelCallback | None = None,
     ) -> Segmentation:
@@ -93,6 +110,8 @@ class Segmenter:
         Args:
             volume: The image; for a model of several channels one volume each, on one grid.
             tile: Side of the tiles in voxels; None for the whole volume where memory allows, else the largest tiles.
+            convention: How the classes of a model of whole heads merge into background, CSF, GM and WM: a key of
+                `voxpool.data.head_labels.CONVENTIONS`, or None to keep them.
             progress: Called with a stage ("prepare", "supervoxels", "network", "labels") and a fraction 0..1 of all.
             cancelled: Asked before each tile; when true, `Cancelled` is raised.
 
@@ -100,6 +119,7 @@ class Segmenter:
             Labels on the input's grid, and their volumes.
 
         Raises:
+            UsageError: If the convention is unknown, or the model's classes are others.
             InputError: If the number of volumes or their grids do not fit the model, or the image is constant.
             ResourceError: If not even a small tile fits into memory.
             Cancelled: If `cancelled` said so.
@@ -109,6 +129,7 @@ class Segmenter:
         start = time.perf_counter()
         report = progress or (lambda stage, fraction: None)
         volumes = self._checked(volume)
+        names, merged = self._classes(convention)
         report("prepare", 0.0)
         net = self.net.base if isinstance(self.net, SupervoxelNet) else self.net
         guided = net if isinstance(net, GuidedVoxResNet) else None
@@ -127,13 +148,16 @@ class Segmenter:
             finest = segments.reshape(-1, *seen.mask.shape)[0]
             made = time.perf_counter() - made
         report("network", 0.3)
-        labels = predict(
+        shape = seen.mask.shape
+        decided = Decided(np.zeros(shape, np.uint8), np.zeros(shape, np.uint8), merged)
+        predict(
             self.net,
             seen.maps,
             segments,
             device=self.device,
             bf16=self.bf16,
             tile=tile,
+            into=decided,
             progress=lambda fraction: report("network", 0.3 + 0.6 * fraction),
             cancelled=cancelled,
         )
@@ -144,25 +168,40 @@ class Segmenter:
             whole[seen.box] = array
             return invert(transform, data, whole)
 
-        on_grid = native(labels).astype(np.uint8)
+        on_grid = native(decided.labels).astype(np.uint8)
         geometry = volumes[0].geometry
-        counts = np.bincount(on_grid.ravel(), minlength=len(self.info.label_names))
+        counts = np.bincount(on_grid.ravel(), minlength=len(names))
         # ids are shifted by one so that what inverting fills in, 0, means none
         shifted = None if finest is None else native(finest + 1).astype(np.int32) - 1
+        volumes_ml = {name: float(counts[label] * geometry.voxel_volume_ml) for label, name in names.items() if label}
+        probability = np.asarray(decided.confidence, np.float32) / 255
+        sure = _mean_by(decided.labels, probability, len(names))
         report("labels", 1.0)
         return Segmentation(
             labels=on_grid,
-            label_names=dict(self.info.label_names),
-            volumes_ml={
-                name: float(counts[label] * geometry.voxel_volume_ml)
-                for label, name in self.info.label_names.items()
-                if label
-            },
+            label_names=names,
+            volumes_ml=volumes_ml,
             seconds=time.perf_counter() - start,
             supervoxel_seconds=made,
             num_segments=None if finest is None else int(finest.max()) + 1,
             segments=shifted,
+            confidence={name: float(sure[label]) for label, name in names.items() if label and counts[label]},
+            uncertainty=None if finest is None else 1 - _mean_by(finest, probability, int(finest.max()) + 1),
+            warnings=(*unlike_head_mri(volumes[0]), *_unlikely(sum(volumes_ml.values()))) if guided else (),
         )
+
+    def _classes(self, convention: str | None) -> tuple[dict[int, str], Sequence[int] | None]:
+        """Names of the labels, and what the network's classes become."""
+        if convention is None:
+            return dict(self.info.label_names), None
+        if convention not in CONVENTIONS:
+            raise UsageError(f"convention must be one of {', '.join(CONVENTIONS)}, got {convention!r}")
+        if tuple(self.info.label_names.values()) != CLASSES:
+            raise UsageError(
+                f"the model's classes are {', '.join(self.info.label_names.values())}, which no convention merges;"
+                " leave the convention out"
+            )
+        return dict(enumerate(TISSUES)), CONVENTIONS[convention]
 
     def _checked(self, volume: Volume | Sequence[Volume]) -> list[Volume]:
         volumes = [volume] if isinstance(volume, Volume) else list(volume)
@@ -189,7 +228,7 @@ class Segmenter:
                 "no brain was found in the image: the model is for MRI of heads; check the file and its orientation"
             )
         maps = guide.maps(image[0].to(self.device), box).cpu()
-        return _Seen(maps, image[(slice(None), *box)].numpy(), brain_mask(maps, net.num_classes).numpy(), box)
+        return _Seen(maps, image[(slice(None), *box)].numpy(), brain_mask(maps, net.context_classes).numpy(), box)
 
 
 @dataclass(frozen=True)
@@ -212,6 +251,22 @@ class _Seen:
     def whole(cls, data: dict[str, MetaTensor]) -> "_Seen":
         image, mask = data["image"].as_tensor(), data["mask"][0].numpy()
         return cls(image, image.numpy(), mask, tuple(slice(None) for _ in mask.shape))
+
+
+def _mean_by(ids: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
+    """Mean of the values that have each id from 0 to count - 1; 0 where none has."""
+    inside = ids >= 0
+    ids, values = ids[inside], values[inside]
+    sums = np.bincount(ids, weights=values, minlength=count)
+    return sums / np.maximum(np.bincount(ids, minlength=count), 1)
+
+
+def _unlikely(brain_ml: float) -> tuple[str, ...]:
+    """A warning where a brain is smaller or larger than brains are."""
+    low, high = BRAIN_ML
+    if low <= brain_ml <= high:
+        return ()
+    return (f"the brain measures {brain_ml:.0f} mL, which is unlikely ({low} to {high}); look at the labels",)
 
 
 def select_device(device: torch.device | str) -> torch.device:

@@ -20,6 +20,13 @@ from voxpool.nets import create_net
 
 SCHEMA = 1
 WEIGHTS, META, SUMS = "model.safetensors", "model.json", "SHA256SUMS"
+BUNDLED = "bundled"
+_BUNDLED_FOLDER = Path(__file__).parent / "models" / "head"
+
+
+def model_folder(name: Path | str) -> Path:
+    """The folder of a model package: that of the model that comes with voxpool for "bundled", else the path itself."""
+    return _BUNDLED_FOLDER if str(name) == BUNDLED else Path(name)
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
@@ -40,7 +47,7 @@ class ModelInfo:
     """
 
     net: str
-    net_options: dict[str, int]
+    net_options: dict[str, int | list[int]]
     head: str
     channels: tuple[str, ...]
     label_names: dict[int, str]
@@ -90,7 +97,7 @@ def load_package(folder: Path | str) -> tuple[nn.Module, ModelInfo]:
     """Read a model package: checksums first, then the description, then the weights. Nothing in it is executed.
 
     Args:
-        folder: The package.
+        folder: The package, or "bundled" for the model of head MRI that comes with voxpool.
 
     Returns:
         The network in evaluation mode on the CPU, and its description.
@@ -98,7 +105,7 @@ def load_package(folder: Path | str) -> tuple[nn.Module, ModelInfo]:
     Raises:
         ModelError: If a file is missing, changed, damaged, or of a newer schema.
     """
-    folder = Path(folder)
+    folder = model_folder(folder)
     for name in (WEIGHTS, META, SUMS):
         if not (folder / name).is_file():
             raise ModelError(f"{folder.name} is no model package: it has no {name}; choose a folder made by voxpool")

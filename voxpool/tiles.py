@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from voxpool.engine import memory_format
 from voxpool.errors import Cancelled, InputError, ResourceError, UsageError
 from voxpool.nets import SupervoxelNet
+from voxpool.nets.guided import merge_scores
 from voxpool.nets.heads import BaseNet, Reduce, join_moments
 from voxpool.ops import compact_segments, parents_of, segment_pool
 
@@ -37,6 +38,30 @@ class Tile:
     place: tuple[slice, ...]
 
 
+@dataclass(frozen=True)
+class Decided:
+    """The labels of a volume as they are found.
+
+    Attributes:
+        labels: Class ids, (*S), uint8.
+        confidence: Probability of every voxel's class in steps of 1/255, (*S), uint8, or None.
+        merged: The class that each of the network's becomes; probabilities of merged classes add up.
+    """
+
+    labels: np.ndarray
+    confidence: np.ndarray | None = None
+    merged: Sequence[int] | None = None
+
+    def add(self, scores: Tensor, place: tuple[slice, ...]) -> None:
+        """Decide a part of the volume by its class scores (C, *T): the highest, the first of equals."""
+        if self.merged is not None:
+            scores = merge_scores(scores.float(), self.merged)
+        self.labels[place] = scores.argmax(0).to(torch.uint8).cpu().numpy()
+        if self.confidence is not None:
+            sure = (scores.amax(0).float() - scores.float().logsumexp(0)).exp_().mul_(255).round_()
+            self.confidence[place] = sure.to(torch.uint8).cpu().numpy()
+
+
 @torch.inference_mode()
 def predict(
     net: nn.Module,
@@ -46,6 +71,7 @@ def predict(
     device: torch.device,
     bf16: bool,
     tile: int | None = None,
+    into: Decided | None = None,
     progress: Callable[[float], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> np.ndarray:
@@ -61,6 +87,7 @@ def predict(
         device: Where to compute.
         bf16: Whether to compute in bfloat16.
         tile: Side of the cores in voxels, or None to choose by memory.
+        into: Where the result goes, for merged classes or to know how sure each voxel is.
         progress: Called with the fraction done.
         cancelled: Asked before each tile.
 
@@ -81,21 +108,24 @@ def predict(
                 progress((number + 1) / len(tiles))
 
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        decided = into or Decided(np.zeros(shape, np.uint8))
         if not isinstance(net, SupervoxelNet):
-            return _label_voxels(net, inputs(), shape)
+            _label_voxels(net, inputs(), decided)
+            return decided.labels
         if segments is None:
             raise UsageError("a network with a supervoxel head needs segments, got none; pass those of the image")
-        return _label_supervoxels(net, inputs(), segments.reshape(-1, *shape))
+        _label_supervoxels(net, inputs(), segments.reshape(-1, *shape), decided)
+        return decided.labels
 
 
-def _label_voxels(net: nn.Module, inputs: Iterator[tuple[Tensor, Tile]], shape: tuple[int, ...]) -> np.ndarray:
-    labels = np.zeros(shape, np.uint8)
+def _label_voxels(net: nn.Module, inputs: Iterator[tuple[Tensor, Tile]], decided: Decided) -> None:
     for x, tile in inputs:
-        labels[tile.place] = net(x)[0][(slice(None), *tile.core)].argmax(0).to(torch.uint8).cpu().numpy()
-    return labels
+        decided.add(net(x)[0][(slice(None), *tile.core)], tile.place)
 
 
-def _label_supervoxels(net: SupervoxelNet, inputs: Iterator[tuple[Tensor, Tile]], segments: np.ndarray) -> np.ndarray:
+def _label_supervoxels(
+    net: SupervoxelNet, inputs: Iterator[tuple[Tensor, Tile]], segments: np.ndarray, decided: Decided
+) -> None:
     """Pool over all tiles first; V3's own voxel scores are kept until the supervoxels are classified."""
     levels, segments = segments, segments[0]
     pooled = _PooledFeatures(net.reduce, int(segments.max()) + 1)
@@ -114,7 +144,7 @@ def _label_supervoxels(net: SupervoxelNet, inputs: Iterator[tuple[Tensor, Tile]]
         fine, coarse = (torch.from_numpy(np.ascontiguousarray(level)) for level in levels[:2])
         parents = parents_of(fine, coarse, joined.shape[-1])[None].to(joined.device)
     classified = net.classify(net.join_levels(joined, parents))[0]
-    return _best_labels(segments, classified.to(dtype).cpu(), scores)
+    _decide_slabs(segments, classified.to(dtype).cpu(), scores, decided)
 
 
 class _PooledFeatures:
@@ -172,9 +202,8 @@ _PARTS: dict[Reduce, dict[str, Callable[[Tensor], Tensor]]] = {
 }
 
 
-def _best_labels(segments: np.ndarray, classified: Tensor, scores: Tensor | None) -> np.ndarray:
-    """Classes of the highest score, slab by slab, so that no full-size float volume arises."""
-    labels = np.zeros(segments.shape, np.uint8)
+def _decide_slabs(segments: np.ndarray, classified: Tensor, scores: Tensor | None, decided: Decided) -> None:
+    """Slab by slab, so that no full-size float volume arises."""
     # column 0 serves the voxels without supervoxel
     table = torch.cat([torch.zeros_like(classified[:, :1]), classified], dim=1)  # (num_classes, 1 + K)
     thickness = max(1, SLAB_VOXELS // max(1, int(np.prod(segments.shape[1:]))))
@@ -183,8 +212,7 @@ def _best_labels(segments: np.ndarray, classified: Tensor, scores: Tensor | None
         total = table[:, torch.from_numpy(segments[slab].astype(np.int64) + 1)]
         if scores is not None:
             total = scores[:, slab] + total
-        labels[slab] = total.argmax(0).to(torch.uint8).numpy()
-    return labels
+        decided.add(total, (slab,))
 
 
 def _round_up(size: int, multiple: int) -> int:

@@ -165,7 +165,7 @@ def test_intensities_are_what_the_preprocessing_makes() -> None:
 
 def test_stripping_keeps_the_brain_and_labels_nothing_else(head: HeadMap) -> None:
     structures = draw_structures(head, STILL, 1)
-    labels = class_labels(structures, 1)
+    labels = class_labels(structures, 1, 1)
     mask = brain_mask(labels, 0)
     tissue = (labels > 0) & (labels != CLASSES.index("extra-ventricular CSF"))
     assert (mask | ~tissue).all()

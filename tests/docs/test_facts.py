@@ -17,6 +17,7 @@ ROWS = {
     "VoxResNet, reduction 4": ("voxresnet", {"reduction": 4}),
     "VoxResNet, reduction 8": ("voxresnet", {"reduction": 8}),
     "SegResNet, 8 filters": ("segresnet", {}),
+    "Guided VoxResNet": ("guided_voxresnet", {}),
 }
 
 

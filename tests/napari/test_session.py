@@ -6,6 +6,7 @@ from napari.layers import Image, Labels
 
 from napari_voxpool.display import layer_of_volume
 from napari_voxpool.session import Job, label_colours, labels_layer, new_job
+from voxpool.data.head_labels import CLASSES
 from voxpool.errors import UsageError
 from voxpool.inference import Segmenter
 from voxpool.io import read_volume
@@ -63,9 +64,9 @@ def test_layer_that_cannot_be_segmented_is_a_sentence(package):
 
 def test_fields_are_checked_before_a_thread_starts(layer, package, tmp_path):
     assert new_job(layer, str(package), "cpu").package == package
+    assert new_job(layer, "", "cpu").package == "bundled"
     for arguments, words in [
         ((None, str(package), "cpu"), "open a volume first"),
-        ((layer, "", "cpu"), "no model is chosen"),
         ((layer, str(tmp_path / "gone"), "cpu"), "gone is no folder"),
     ]:
         with pytest.raises(UsageError, match=words):
@@ -76,4 +77,5 @@ def test_colours_follow_the_tissue_and_never_repeat_for_a_few_classes():
     colours = label_colours({0: "BG", 1: "lesion", 2: "WM", 3: "GM", 4: "CSF", 5: "stem"})
     assert colours[0] == "transparent"
     assert len(set(colours.values())) == 6
+    assert len(set(label_colours(dict(enumerate(CLASSES))).values())) == len(CLASSES)
     assert colours[2] == label_colours({0: "BG", 1: "WM"})[1]

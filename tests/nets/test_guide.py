@@ -7,8 +7,10 @@ from torch import nn
 from torch.nn import functional
 
 from voxpool.engine import to_device
+from voxpool.errors import UsageError
 from voxpool.nets import GuidedVoxResNet, add_head, create_net
 from voxpool.nets.guide import BLOCK, Guide, brain_mask, channels, look
+from voxpool.nets.guided import merge_scores
 from voxpool.tiles import predict
 
 SHAPE = (48, 32, 64)
@@ -23,7 +25,6 @@ class Oracle(nn.Module):
         super().__init__()
         shares = functional.one_hot(labels.long(), 3).movedim(-1, 0).float()
         coarse = functional.avg_pool3d(shares[None], 4)
-        coarse = functional.interpolate(coarse, scale_factor=2, mode="trilinear", align_corners=False)
         self.scores = (coarse + 0.02).log()
 
     def forward(self, small: torch.Tensor) -> torch.Tensor:
@@ -143,3 +144,30 @@ def test_tiles_equal_the_whole(net: GuidedVoxResNet) -> None:
     tiled = predict(headed, maps, segments.astype(np.int32), tile=16, **options)
     assert (whole == tiled).mean() > 0.9995
     assert len(np.unique(whole)) == 3
+
+
+def test_probabilities_of_merged_classes_add_up() -> None:
+    scores = torch.randn(2, 5, 4, 4, 4, generator=torch.Generator().manual_seed(2))
+    merged = (0, 2, 1, 2, 0)
+    fine, coarse = scores.softmax(1), merge_scores(scores, merged, axis=1).softmax(1)
+    for group in range(3):
+        members = [number for number, other in enumerate(merged) if other == group]
+        torch.testing.assert_close(coarse[:, group], fine[:, members].sum(1))
+
+
+def test_a_merged_net_scores_the_coarser_classes(net: GuidedVoxResNet) -> None:
+    options = {"reduction": 8, "context_reduction": 8, "context_stages": 3}
+    merged = create_net("guided_voxresnet", 1, 2, merged=[0, 1, 1], **options)
+    merged.load_state_dict(net.state_dict())
+    maps = torch.rand(1, channels(3), 16, 16, 16, generator=torch.Generator().manual_seed(3))
+    expected = merge_scores(net.eval()(maps), (0, 1, 1), axis=1)
+    torch.testing.assert_close(merged.eval()(maps), expected)
+    with pytest.raises(UsageError, match="merged must name each of the 2 classes"):
+        create_net("guided_voxresnet", 1, 2, merged=[0, 0, 0], **options)
+
+
+def test_features_and_head_are_the_network(net: GuidedVoxResNet) -> None:
+    maps = torch.rand(2, channels(3), 16, 16, 16, generator=torch.Generator().manual_seed(4))
+    features = net.eval().features(maps)
+    assert sum(part.shape[1] for part in features) == net.feature_channels
+    torch.testing.assert_close(net.head(features), net(maps), rtol=0, atol=0)

@@ -77,8 +77,11 @@ def structure_ids(labels: np.ndarray) -> np.ndarray:
     return table[np.clip(labels, 0, None)]
 
 
+TISSUES = ("background", "CSF", "GM", "WM")
+"""What classes merge into; the index is the label."""
+
 CONVENTIONS: Mapping[str, tuple[int, ...]] = {
     "ventricles-only": (0, 1, 2, 2, 2, 3, 2, 3, 3),
     "all-csf": (0, 1, 1, 2, 2, 3, 2, 3, 3),
 }
-"""What each class becomes of background 0, CSF 1, GM 2 and WM 3, by the name of a convention."""
+"""What each class becomes of `TISSUES`, by the name of a convention."""

@@ -3,7 +3,8 @@
 A context network sees the whole head in coarse voxels. Its probabilities say where every class is, give or take a
 voxel; weighed by them, the image itself says how bright every class is, here and there, whatever the contrast and the
 shading. From both follows a first answer at full resolution: the probability of each class where a voxel is, times
-that of its brightness (Bayes; as in the unified segmentation of Ashburner & Friston 2005, with a network as the atlas).
+that of its brightness; what is found so tells the brightness better, and so on (expectation-maximisation, as in the
+unified segmentation of Ashburner & Friston 2005, with a network as the atlas).
 """
 
 from dataclasses import dataclass
@@ -14,21 +15,21 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional
 
-COARSE = 2
+COARSE = 4
 """Voxels of the image along each side of one of the context network's."""
 
-CELL = 4
-"""Coarse voxels along a side of the cells in which brightness is measured."""
+BLOCK = 8
+"""What windows must be multiples of; and voxels along a side of the cells in which brightness is measured."""
 
-BLOCK = COARSE * CELL
-"""What windows must be multiples of."""
-
+_FINE = 2  # voxels of the image along each side of those that brightness is measured on
+_ROUNDS = 3  # of measuring the brightness of classes and finding the classes by it
 _SPREAD = 2.5  # cells: how far the brightness of a place counts for its surroundings
 _TRUST = 0.02  # of a cell: how little of a class is enough to go by its own brightness here
 _FLOOR = 0.01  # the context network may be wrong by this much anywhere
 _LEAST_DEVIATION = 0.05
+_SHARED = 0.5  # of a tissue's variance is that of all tissues at the place; the background's is its own
 _MAYBE = 0.8
-_MARGIN = 2  # coarse voxels
+_MARGIN = 1  # coarse voxels
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,10 @@ class Guide:
     means: Tensor
     deviations: Tensor
 
+    def cpu(self) -> "Guide":
+        """The guide in the computer's own memory."""
+        return Guide(self.probabilities.cpu(), self.means.cpu(), self.deviations.cpu())
+
     def maps(self, image: Tensor, window: tuple[slice, ...]) -> Tensor:
         """What a detail network gets for a part of the image.
 
@@ -57,12 +62,7 @@ class Guide:
         """
         part = image[window]
         prior = _enlarge(self.probabilities, window, COARSE)
-        evidence = (prior + _FLOOR).log_()
-        for number in range(len(prior)):
-            mean = _enlarge(self.means[number : number + 1], window, BLOCK)[0]
-            deviation = _enlarge(self.deviations[number : number + 1], window, BLOCK)[0]
-            evidence[number] -= deviation.log() + 0.5 * ((part - mean) / deviation).square_()
-        return torch.cat([part[None], prior, evidence.softmax(0)])
+        return torch.cat([part[None], prior, _posterior(part, prior, self.means, self.deviations, window, BLOCK)])
 
     def brain_box(self) -> tuple[slice, ...] | None:
         """The part of the image that holds the brain, in multiples of `BLOCK`; None where there is none."""
@@ -70,9 +70,10 @@ class Guide:
         if not box:
             return None
         shape = self.probabilities.shape[1:]
-        starts = [max(0, part.start - _MARGIN) // CELL * BLOCK for part in box[0]]
+        ratio = BLOCK // COARSE
+        starts = [max(0, part.start - _MARGIN) // ratio * BLOCK for part in box[0]]
         stops = [
-            min(-(-(part.stop + _MARGIN) // CELL), size // CELL) * BLOCK
+            min(-(-(part.stop + _MARGIN) // ratio), size // ratio) * BLOCK
             for part, size in zip(box[0], shape, strict=True)
         ]
         return tuple(slice(start, stop) for start, stop in zip(starts, stops, strict=True))
@@ -100,9 +101,17 @@ def look(context: nn.Module, image: Tensor, *, bf16: bool) -> Guide:
     with torch.autocast(image.device.type, torch.bfloat16, enabled=bf16):
         scores = context(small.contiguous(memory_format=torch.channels_last_3d))
     probabilities = scores[0].float().softmax(0).contiguous()
+    fine = functional.avg_pool3d(image[None, None], _FINE)[0, 0]
     # squares of single voxels: those of averages would hide the noise
-    squares = functional.avg_pool3d(image.square()[None, None], COARSE)
-    return Guide(probabilities, *_brightness(small[0], squares[0], probabilities))
+    squares = functional.avg_pool3d(image.square()[None, None], _FINE)[0, 0]
+    whole = tuple(slice(0, size) for size in fine.shape)
+    prior = _enlarge(probabilities, whole, COARSE // _FINE)
+    share = prior
+    for turn in range(_ROUNDS):
+        means, deviations = _brightness(fine, squares, share)
+        if turn < _ROUNDS - 1:
+            share = _posterior(fine, prior, means, deviations, whole, BLOCK // _FINE)
+    return Guide(probabilities, means, deviations)
 
 
 def brain_mask(maps: Tensor, num_classes: int) -> Tensor:
@@ -116,17 +125,41 @@ def channels(num_classes: int) -> int:
     return 1 + 2 * num_classes
 
 
-def _brightness(image: Tensor, squares: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+def _posterior(
+    image: Tensor, prior: Tensor, means: Tensor, deviations: Tensor, window: tuple[slice, ...], cell: int
+) -> Tensor:
+    """Probability of every class in a window where its brightness counts too, (C, *window).
+
+    Args:
+        image: The window of the image.
+        prior: Probability of every class by place alone, (C, *window).
+        means: Brightness of every class in each cell of the whole image.
+        deviations: Its standard deviation.
+        window: The part of the whole image.
+        cell: Voxels along the side of a cell.
+    """
+    evidence = (prior + _FLOOR).log_()
+    for number in range(len(prior)):
+        mean = _enlarge(means[number : number + 1], window, cell)[0]
+        deviation = _enlarge(deviations[number : number + 1], window, cell)[0]
+        evidence[number] -= deviation.log() + 0.5 * ((image - mean) / deviation).square_()
+    return evidence.softmax(0)
+
+
+def _brightness(image: Tensor, squares: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the brightness of every class in every cell and around it."""
-    weights = probabilities.square()  # voxels of one class count, mixed ones hardly do
-    sums = [functional.avg_pool3d((weights * power)[None], CELL)[0] for power in (1, image, squares)]
+    weights = shares.square()  # voxels of one class count, mixed ones hardly do
+    sums = [functional.avg_pool3d((weights * power)[None], BLOCK // _FINE)[0] for power in (1, image, squares)]
     local = [_spread(total) for total in sums]
     overall = [total.mean(dim=(1, 2, 3), keepdim=True) for total in sums]
     scale = _TRUST / overall[0].clamp_min(1e-6)
     count, first, second = (here + scale * all_ for here, all_ in zip(local, overall, strict=True))
     mean = first / count
-    variance = second / count - mean.square()
-    return mean, variance.clamp_min(_LEAST_DEVIATION**2).sqrt()
+    variance = (second / count - mean.square()).clamp_min(_LEAST_DEVIATION**2)
+    # noise and shading are the same for all tissues; a class that holds others' voxels must not grow wide by them
+    pooled = (count[1:] * variance[1:]).sum(0) / count[1:].sum(0)
+    shared = torch.cat([variance[:1], (1 - _SHARED) * variance[1:] + _SHARED * pooled])
+    return mean, shared.sqrt()
 
 
 def _spread(cells: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ NeuroImage 170 (2018); reduced as in Schuurmans, Berman, Blaschko (2018), Sectio
 """
 
 import itertools
-from functools import partial
+from collections.abc import Callable
 from typing import cast
 
 from monai.networks.layers.factories import Conv, Norm
@@ -16,9 +16,18 @@ from voxpool.layers import PreActivationResidual, ScaleDecoder, SumOfScales
 
 BASE_WIDTH = 32
 MAX_STAGES = 4
-# batch normalisation without running statistics, of one image at a time, is instance normalisation, and faster
 _FIRST_SCORES = 0.1
-_NORMS: dict[str, dict[str, bool]] = {"batch": {}, "instance": {"track_running_stats": False}}
+
+
+def _instance_norm(channels: int) -> nn.GroupNorm:
+    """Each channel of each image by its own statistics; torch's InstanceNorm leaves the channels-last layout."""
+    return nn.GroupNorm(channels, channels)
+
+
+_NORMS: dict[str, Callable[[int], Callable[[int], nn.Module]]] = {
+    "batch": lambda dims: Norm["batch", dims],
+    "instance": lambda _dims: _instance_norm,
+}
 
 
 class VoxResNet(nn.Module):
@@ -68,7 +77,7 @@ class VoxResNet(nn.Module):
             raise UsageError(f"stages must be 1 to {MAX_STAGES}, got {stages}")
         if norm not in _NORMS:
             raise UsageError(f"norm must be one of {', '.join(_NORMS)}, got {norm!r}")
-        conv, normal = Conv["conv", spatial_dims], partial(Norm["batch", spatial_dims], **_NORMS[norm])
+        conv, normal = Conv["conv", spatial_dims], _NORMS[norm](spatial_dims)
         narrow, wide = BASE_WIDTH // reduction, 2 * BASE_WIDTH // reduction
 
         self.stem = nn.Sequential(

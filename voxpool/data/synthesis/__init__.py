@@ -7,7 +7,16 @@ What is random is drawn from a `torch.Generator` on the CPU, so that the same se
 done on the device of the map.
 """
 
+from voxpool.data.synthesis.config import SynthesisConfig
 from voxpool.data.synthesis.head_map import HeadMap, read_head_map
-from voxpool.data.synthesis.sample import SynthesisConfig, SyntheticHead, synthesise
+from voxpool.data.synthesis.sample import SyntheticHead, draw_image, draw_structures, synthesise
 
-__all__ = ["HeadMap", "SynthesisConfig", "SyntheticHead", "read_head_map", "synthesise"]
+__all__ = [
+    "HeadMap",
+    "SynthesisConfig",
+    "SyntheticHead",
+    "draw_image",
+    "draw_structures",
+    "read_head_map",
+    "synthesise",
+]

@@ -15,51 +15,13 @@ from voxpool.data.synthesis.appearance import (
     draw_shading,
     paint,
 )
+from voxpool.data.synthesis.config import SynthesisConfig
 from voxpool.data.synthesis.head_map import HeadMap
 from voxpool.data.synthesis.random import chance, integer, uniform
 from voxpool.data.synthesis.shape import draw_shape
 
 _SAMPLE = 7  # every how many-th voxel the percentiles are taken from
 _NEAR_MM = 8  # outer CSF farther from the brain is in the neck or in an eye
-
-
-@dataclass(frozen=True)
-class SynthesisConfig:
-    """How different synthetic heads are.
-
-    Attributes:
-        size: Field of view in mm, multiples of 4 and of `voxel`.
-        voxel: Voxel size of the images in whole mm.
-        contrasts: How often an image looks like a T1, like a T2, and like nothing in particular.
-        stripped: Share of the images without skull.
-        rotation: Degrees about each axis, at most.
-        scaling: Logarithm of the stretch, at most.
-        shift: mm that the brain is off the middle along each axis, at most.
-        bending: mm of the velocity of the random deformation, at most.
-        ventricles: Standard deviation in mm of what the walls of the ventricles move.
-        atrophy: Share of the heads with sulci a voxel wider.
-        texture: Standard deviation of the brightness inside a structure, at most.
-        thickest: Slice thickness in mm, at most.
-        shading: Standard deviation of the logarithm of the shading, at most.
-        gamma: Standard deviation of the logarithm of the gamma.
-        noise: Standard deviation of the noise, at most; 1 is the brightest tissue.
-    """
-
-    size: tuple[int, int, int] = (192, 192, 192)
-    voxel: int = 2
-    contrasts: tuple[float, float, float] = (0.35, 0.15, 0.5)
-    stripped: float = 0.5
-    rotation: float = 15.0
-    scaling: float = 0.15
-    shift: float = 10.0
-    bending: float = 4.0
-    ventricles: float = 2.0
-    atrophy: float = 0.25
-    texture: float = 0.06
-    thickest: float = 6.0
-    shading: float = 0.5
-    gamma: float = 0.25
-    noise: float = 0.08
 
 
 @dataclass(frozen=True)
@@ -94,18 +56,8 @@ def synthesise(head: HeadMap, config: SynthesisConfig, seed: int, *, shape_seed:
 
 
 def draw_structures(head: HeadMap, config: SynthesisConfig, seed: int) -> Tensor:
-    """A new head at 1 mm: index into `STRUCTURES`, uint8, (*size)."""
-    return draw_shape(
-        head,
-        _generator(seed, 0),
-        config.size,
-        rotation=config.rotation,
-        scaling=config.scaling,
-        shift=config.shift,
-        bending=config.bending,
-        ventricles=config.ventricles,
-        atrophy=config.atrophy,
-    )
+    """A new head: index into `STRUCTURES`, uint8, (*size / grid)."""
+    return draw_shape(head, config, _generator(seed, 0))
 
 
 def draw_image(structures: Tensor, config: SynthesisConfig, seed: int) -> SyntheticHead:
@@ -113,12 +65,13 @@ def draw_image(structures: Tensor, config: SynthesisConfig, seed: int) -> Synthe
     generator = _generator(seed, 1)
     kind = int(torch.multinomial(torch.tensor(config.contrasts), 1, generator=generator))
     brightness = draw_brightness(generator, ("t1", "t2", "any")[kind])
-    image = paint(structures, brightness, config.voxel)
+    factor = config.voxel // config.grid
+    image = paint(structures, brightness, factor)
     spread = torch.rand(len(STRUCTURES), generator=generator) * uniform(generator, 0, config.texture)
     grain = torch.randn(image.shape, generator=generator).to(image.device)
-    labels = class_labels(structures, config.voxel)
+    labels = class_labels(structures, factor, config.voxel)
     # the texture of the structure at the voxel's middle does for its whole
-    middle = structures[tuple(slice(config.voxel // 2, None, config.voxel) for _ in range(3))]
+    middle = structures[tuple(slice(factor // 2, None, factor) for _ in range(3))]
     image = (image + spread.to(image.device)[middle.int()] * grain).clamp_min_(0)
     image = draw_gamma(image, generator, config.gamma)
     mask = middle > 0
@@ -135,9 +88,15 @@ def draw_image(structures: Tensor, config: SynthesisConfig, seed: int) -> Synthe
     return SyntheticHead(normalise(image, mask), labels, mask)
 
 
-def class_labels(structures: Tensor, voxel: int) -> Tensor:
-    """Class of what lies in the middle of every voxel, uint8; outer CSF only where the brain is near."""
-    middle = structures[tuple(slice(voxel // 2, None, voxel) for _ in range(3))]
+def class_labels(structures: Tensor, factor: int, voxel: int) -> Tensor:
+    """Class of what lies in the middle of every voxel, uint8; outer CSF only where the brain is near.
+
+    Args:
+        structures: Index into `STRUCTURES`, `factor` along each side of a voxel.
+        factor: How many.
+        voxel: Side of a voxel in mm.
+    """
+    middle = structures[tuple(slice(factor // 2, None, factor) for _ in range(3))]
     labels = torch.from_numpy(CLASS_OF).to(middle.device)[middle.int()]
     near = grow((labels != BACKGROUND) & (labels != OUTER_CSF), _NEAR_MM // voxel)
     return torch.where((labels == OUTER_CSF) & ~near, labels.new_tensor(BACKGROUND), labels)

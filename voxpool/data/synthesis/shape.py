@@ -7,60 +7,46 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from voxpool.data.head_labels import STRUCTURES
+from voxpool.data.synthesis.config import SynthesisConfig
 from voxpool.data.synthesis.head_map import NODE, HeadMap
 from voxpool.data.synthesis.random import chance, integer, normal, uniform
 
 _SQUARINGS = 5
 
 
-def draw_shape(
-    head: HeadMap,
-    generator: Generator,
-    size: tuple[int, int, int],
-    *,
-    rotation: float,
-    scaling: float,
-    shift: float,
-    bending: float,
-    ventricles: float,
-    atrophy: float,
-) -> Tensor:
-    """Structures of a new head in a field of view around its brain, at 1 mm.
+def draw_shape(head: HeadMap, config: SynthesisConfig, generator: Generator) -> Tensor:
+    """Structures of a new head in a field of view around its brain, .
 
     The bending is a diffeomorphism: a stationary velocity field, integrated by scaling and squaring (Arsigny et al.
     2006), so that no tissue tears or folds.
 
     Args:
         head: Label map.
+        config: How different the head may be.
         generator: Where the randomness comes from.
-        size: Field of view in mm, multiples of 4.
-        rotation: Degrees about each axis, at most.
-        scaling: Logarithm of the stretch along each axis, at most.
-        shift: mm of the brain's middle from that of the field of view along each axis, at most.
-        bending: mm of the velocity at the nodes of the random field, at most.
-        ventricles: Standard deviation in mm of what the ventricles' walls move.
-        atrophy: Share of the heads whose sulci are widened by a voxel.
 
     Returns:
-        Index into `STRUCTURES`, uint8, (*size).
+        Index into `STRUCTURES`, uint8, (*size / grid).
     """
     device = head.structures.device
-    nodes = [side // NODE + 1 for side in size]
-    half = torch.tensor([(side - 1) / 2 for side in size]).view(3, 1, 1, 1)
+    nodes = [side // NODE + 1 for side in config.size]
+    half = torch.tensor([(side - 1) / 2 for side in config.size]).view(3, 1, 1, 1)
     axes = [torch.linspace(-1, 1, count) for count in nodes]
     place = torch.stack(torch.meshgrid(*axes, indexing="ij")) * half  # (3, *nodes), mm from the middle
-    matrix = _draw_matrix(generator, rotation, scaling)
+    matrix = _draw_matrix(generator, config.rotation, config.scaling)
     where = torch.einsum("ij,jdhw->idhw", matrix, place)
-    middle = torch.tensor(head.centre) + torch.tensor([uniform(generator, -shift, shift) for _ in range(3)])
+    middle = torch.tensor(head.centre) + torch.tensor(
+        [uniform(generator, -config.shift, config.shift) for _ in range(3)]
+    )
     middle = middle.view(3, 1, 1, 1)
-    velocity = _draw_velocity(generator, nodes, bending)
+    velocity = _draw_velocity(generator, nodes, config.bending)
     extent = torch.tensor(head.structures.shape, dtype=torch.float32).view(3, 1, 1, 1) - 1
     pull = _sample(head.outward.cpu(), 2 * (where + middle) / extent - 1)
-    velocity = velocity + normal(generator, ventricles) * torch.einsum("ij,idhw->jdhw", matrix, pull)
+    velocity = velocity + normal(generator, config.ventricles) * torch.einsum("ij,idhw->jdhw", matrix, pull)
     bent = place + _integrate(velocity, place, half)
     source = torch.einsum("ij,jdhw->idhw", matrix, bent) + middle
-    structures = _pick(head.structures, source.to(device), size)
-    return _widen_sulci(structures) if chance(generator, atrophy) else structures
+    structures = _pick(head.structures, source.to(device), [side // config.grid for side in config.size])
+    return _widen_sulci(structures, generator, 1 / config.grid) if chance(generator, config.atrophy) else structures
 
 
 def _draw_matrix(generator: Generator, rotation: float, scaling: float) -> Tensor:
@@ -104,7 +90,7 @@ def _integrate(velocity: Tensor, place: Tensor, half: Tensor) -> Tensor:
     return moved
 
 
-def _pick(structures: Tensor, source: Tensor, size: tuple[int, int, int]) -> Tensor:
+def _pick(structures: Tensor, source: Tensor, size: list[int]) -> Tensor:
     """The structures that lie nearest to places (3, *nodes), given in voxels, interpolated to every voxel."""
     index: Tensor | None = None
     for axis, length in enumerate(structures.shape):
@@ -115,8 +101,8 @@ def _pick(structures: Tensor, source: Tensor, size: tuple[int, int, int]) -> Ten
     return structures.flatten()[index]
 
 
-def _widen_sulci(structures: Tensor) -> Tensor:
-    """Turn cortex that touches outer CSF into outer CSF."""
+def _widen_sulci(structures: Tensor, generator: Generator, share: float) -> Tensor:
+    """Turn cortex that touches outer CSF into outer CSF, a share of its voxels."""
     outer = STRUCTURES.index("outer CSF")
     csf = structures == outer
     near = csf.clone()
@@ -125,4 +111,6 @@ def _widen_sulci(structures: Tensor) -> Tensor:
         near.narrow(axis, 1, length - 1).logical_or_(csf.narrow(axis, 0, length - 1))
         near.narrow(axis, 0, length - 1).logical_or_(csf.narrow(axis, 1, length - 1))
     cortex = structures == STRUCTURES.index("cortex")
+    if share < 1:
+        cortex &= (torch.rand(cortex.shape, generator=generator) < share).to(cortex.device)
     return torch.where(near & cortex, structures.new_tensor(outer), structures)

@@ -1,0 +1,88 @@
+"""The commands `voxpool bench`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from voxpool_pipelines.options import DataPath, Device, ImagePattern, LabelNames, LabelPattern, Layout
+
+bench_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@bench_app.command("pool")
+def bench_pool(
+    device: Device = "cpu",
+    json: Annotated[Path | None, typer.Option(help="File for everything measured.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="SVG file: time over voxels and over supervoxels.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small maps: that it runs, not how fast.")] = False,
+) -> None:
+    """Time supervoxel pooling, other ways to do it, and what the memory's speed allows."""
+    from rich.console import Console
+
+    from voxpool_pipelines.bench.pool import run_bench_pool
+
+    run_bench_pool(device=device, json=json, plot=plot, quick=quick, console=Console())
+
+
+@bench_app.command("slic")
+def bench_slic(
+    data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Labelled images to measure too.")] = None,
+    layout: Layout = "auto",
+    image: ImagePattern = None,
+    labels: LabelPattern = None,
+    label_names: LabelNames = None,
+    cases: Annotated[int, typer.Option(min=1, help="How many of the images.")] = 2,
+    device: Device = "cpu",
+    json: Annotated[Path | None, typer.Option(help="File for everything measured.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small phantoms: that it runs, not how fast.")] = False,
+) -> None:
+    """Time supervoxels beside scikit-image and SimpleITK, at the same number, with their accuracy."""
+    from rich.console import Console
+
+    from voxpool_pipelines.bench.slic import run_bench_slic
+    from voxpool_pipelines.prepare import open_dataset
+
+    console = Console()
+    dataset = None
+    if data is not None:
+        dataset = open_dataset(
+            data, layout=layout, image=image, labels=labels, label_names=label_names, console=console
+        )
+    run_bench_slic(dataset=dataset, cases=cases, device=device, json=json, quick=quick, console=console)
+
+
+@bench_app.command("heads")
+def bench_heads(
+    data: DataPath,
+    model: Annotated[str, typer.Option(help="Model package, or bundled.")] = "bundled",
+    convention: Annotated[str, typer.Option(help="ventricles-only or all-csf.")] = "ventricles-only",
+    layout: Layout = "auto",
+    image: ImagePattern = None,
+    labels: LabelPattern = None,
+    label_names: LabelNames = None,
+    cases: Annotated[int | None, typer.Option(min=1, help="How many of the images; by default all.")] = None,
+    degraded: Annotated[bool, typer.Option("--degraded", help="Segment what worse scanners would show too.")] = False,
+    turned: Annotated[int, typer.Option(min=0, max=48, help="Store the first case in so many orientations too.")] = 0,
+    device: Device = "auto",
+    json: Annotated[Path | None, typer.Option(help="File for everything measured.")] = None,
+) -> None:
+    """Score a model of whole heads on labelled scans: as they are, and as worse scanners would show them."""
+    from rich.console import Console
+
+    from voxpool_pipelines.bench.heads import run_bench_heads
+    from voxpool_pipelines.prepare import open_dataset
+
+    console = Console()
+    dataset = open_dataset(data, layout=layout, image=image, labels=labels, label_names=label_names, console=console)
+    run_bench_heads(
+        dataset,
+        model=model,
+        convention=convention,
+        cases=cases,
+        degraded=degraded,
+        turned=turned,
+        device=device,
+        json=json,
+        console=console,
+    )
