@@ -16,11 +16,10 @@ from voxpool.errors import InputError, ModelError
 from voxpool.inference import select_device
 from voxpool.model_package import ModelInfo, load_package, save_package
 from voxpool.nets import GuidedVoxResNet, SupervoxelNet, create_net
-from voxpool.nets.guide import COARSE
+from voxpool.nets.guide import COARSE, FIELD
 from voxpool_pipelines.console import clock, task
 
 NET, HEAD = "guided_voxresnet", "v3"
-FIELD_MM = 192  # that the context network sees in training
 IMAGES = 2  # per step of the context network, of one head; without bfloat16 torch computes one alone much slower
 GRID_MM = 2
 DETAIL_CROP, DETAIL_CROPS = 64, 4
@@ -76,12 +75,12 @@ def pretrain(
     if context_iterations:
         config = TrainConfig(
             context_iterations,
-            crop=(FIELD_MM // COARSE,) * 3,
+            crop=(FIELD // COARSE,) * 3,
             batch_size=IMAGES,
             learning_rate=rate * CONTEXT_RATE,
             seed=seed,
         )
-        synthesis = SynthesisConfig(size=(FIELD_MM,) * 3, voxel=COARSE, grid=GRID_MM)
+        synthesis = SynthesisConfig(size=(FIELD,) * 3, voxel=COARSE, grid=GRID_MM)
         draw = synthetic_batches(heads, synthesis, config, easy=init is None)
         _train(guided.context, draw, config, out / "context", where, console, "context network")
     supervoxels = SupervoxelConfig("slic", SUPERVOXELS_PER_LITRE)

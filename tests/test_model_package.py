@@ -48,6 +48,7 @@ def test_round_trip(package: Path) -> None:
     for name, value in net.state_dict().items():
         assert torch.equal(value, want[name])
     assert sorted(path.name for path in package.iterdir()) == ["SHA256SUMS", "model.json", "model.safetensors"]
+    assert len({path.stat().st_mode for path in package.iterdir()}) == 1  # who may read one may read all
 
 
 def test_a_package_is_replaced_as_a_whole(package: Path) -> None:

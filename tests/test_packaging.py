@@ -43,6 +43,9 @@ def test_the_wheel_holds_every_source_and_data_file(tmp_path: Path) -> None:
         for path in _folder(package).iterdir():
             if path.is_file() and path.suffix != ".pyc":
                 wanted.add("/".join([*package.split("."), path.name]))
+    models = ROOT / "voxpool" / "models"
+    wanted |= {f"voxpool/models/{path.relative_to(models).as_posix()}" for path in models.rglob("*") if path.is_file()}
+    assert "voxpool/models/head/model.safetensors" in wanted
     assert wanted <= names
     extra = {name for name in names - wanted if ".dist-info/" not in name}
     assert not extra

@@ -10,7 +10,7 @@ from typing import Any
 
 import pydantic
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from voxpool.data.transforms import PreprocessConfig, SupervoxelConfig
@@ -82,7 +82,7 @@ def save_package(net: nn.Module, info: ModelInfo, folder: Path | str) -> Path:
     part.mkdir(parents=True)
     try:
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
-        save_file(weights, part / WEIGHTS)
+        (part / WEIGHTS).write_bytes(save(weights))  # save_file keeps others from reading it
         write_json(part / META, _INFO.dump_python(info, mode="json"))
         write_text(part / SUMS, "".join(f"{_sha256(part / name)}  {name}\n" for name in (WEIGHTS, META)))
         if folder.exists():

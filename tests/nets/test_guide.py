@@ -115,6 +115,31 @@ def test_the_mask_holds_what_may_be_brain(guide: Guide, image: torch.Tensor, lab
     assert mask[labels == 0].float().mean() < 0.3
 
 
+class Lamp(nn.Module):
+    """A context network that takes what is bright for brain, and remembers how much it saw at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[int, ...]] = []
+
+    def forward(self, small: torch.Tensor) -> torch.Tensor:
+        self.seen.append(tuple(small.shape[2:]))
+        return torch.cat([0 * small, 20 * small - 10], 1)
+
+
+def test_the_field_moves_to_the_brain_and_the_rest_is_background() -> None:
+    image = torch.zeros(256, 64, 288)
+    image[140:220, 8:56, 20:100] = 1  # the brain, off the middle
+    image[10:18, 8:56, 250:270] = 1  # too far away to belong to it
+    lamp = Lamp()
+    found = look(lamp, image, bf16=False).probabilities[1] > 0.5
+    assert set(lamp.seen) == {(48, 16, 48)}
+    assert 1 < len(lamp.seen) <= 4
+    expected = torch.zeros_like(found)
+    expected[35:55, 2:14, 5:25] = True
+    assert torch.equal(found, expected)
+
+
 @pytest.fixture
 def net() -> GuidedVoxResNet:
     torch.manual_seed(0)

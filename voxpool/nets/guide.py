@@ -21,6 +21,10 @@ COARSE = 4
 BLOCK = 8
 """What windows must be multiples of; and voxels along a side of the cells in which brightness is measured."""
 
+FIELD = 192
+"""Voxels of the image along each side of what the context network sees at once, in training and at work."""
+
+_LOOKS = 4  # at most, to find the field around the brain
 _FINE = 2  # voxels of the image along each side of those that brightness is measured on
 _ROUNDS = 3  # of measuring the brightness of classes and finding the classes by it
 _SPREAD = 2.5  # cells: how far the brightness of a place counts for its surroundings
@@ -97,10 +101,7 @@ def look(context: nn.Module, image: Tensor, *, bf16: bool) -> Guide:
             the network's stride.
         bf16: Whether to compute in bfloat16.
     """
-    small = functional.avg_pool3d(image[None, None], COARSE)
-    with torch.autocast(image.device.type, torch.bfloat16, enabled=bf16):
-        scores = context(small.contiguous(memory_format=torch.channels_last_3d))
-    probabilities = scores[0].float().softmax(0).contiguous()
+    probabilities = _probabilities(context, functional.avg_pool3d(image[None, None], COARSE), bf16)
     fine = functional.avg_pool3d(image[None, None], _FINE)[0, 0]
     # squares of single voxels: those of averages would hide the noise
     squares = functional.avg_pool3d(image.square()[None, None], _FINE)[0, 0]
@@ -144,6 +145,32 @@ def _posterior(
         deviation = _enlarge(deviations[number : number + 1], window, cell)[0]
         evidence[number] -= deviation.log() + 0.5 * ((image - mean) / deviation).square_()
     return evidence.softmax(0)
+
+
+def _probabilities(context: nn.Module, small: Tensor, bf16: bool) -> Tensor:
+    """Probability of every class where the brain is; a field of `FIELD` is moved until the brain is in its middle.
+
+    The network has not learnt what lies farther away, such as a neck: that is background.
+    """
+    shape = small.shape[2:]
+    sides = [min(size, FIELD // COARSE) for size in shape]
+    starts = [(size - side) // 2 for size, side in zip(shape, sides, strict=True)]
+    for _ in range(_LOOKS):
+        field = tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True))
+        with torch.autocast(small.device.type, torch.bfloat16, enabled=bf16):
+            scores = context(small[(..., *field)].contiguous(memory_format=torch.channels_last_3d))
+        seen = scores[0].float().softmax(0)
+        before, starts = starts, []
+        for axis, (first, side, size) in enumerate(zip(before, sides, shape, strict=True)):
+            mass = (1 - seen[0]).sum(dim=tuple(other for other in range(3) if other != axis)).cumsum(0)
+            middle = first + int((mass < mass[-1] / 2).sum())
+            starts.append(min(max(0, middle - side // 2), size - side))
+        if starts == before:
+            break
+    probabilities = seen.new_zeros((len(seen), *shape))
+    probabilities[0] = 1
+    probabilities[(slice(None), *field)] = seen
+    return probabilities
 
 
 def _brightness(image: Tensor, squares: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
