@@ -288,8 +288,8 @@ def pretrain(
     maps: Annotated[Path, typer.Argument(metavar="MAPS", help="Folder of whole-head label maps, 1 mm, *.nii.gz.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the training; give it again to go on.")],
     init: Annotated[str | None, typer.Option(help="Model package to begin from, or bundled.")] = None,
-    context_iterations: Annotated[int, typer.Option(min=0, help="Steps of the context network.")] = 3200,
-    detail_iterations: Annotated[int, typer.Option(min=1, help="Steps of the detail network.")] = 350,
+    context_iterations: Annotated[int, typer.Option(min=0, help="Steps of the context network.")] = 2700,
+    detail_iterations: Annotated[int, typer.Option(min=1, help="Steps of the detail network.")] = 220,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:

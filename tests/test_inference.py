@@ -12,7 +12,7 @@ from voxpool.data.phantom import phantom
 from voxpool.data.transforms import PreprocessConfig, SupervoxelConfig
 from voxpool.engine import to_device
 from voxpool.errors import Cancelled, InputError, ResourceError, UsageError
-from voxpool.inference import Segmenter, select_device
+from voxpool.inference import Segmenter, _unlikely, select_device
 from voxpool.io import Geometry, Volume, read_volume, write_volume
 from voxpool.model_package import ModelInfo, save_package
 from voxpool.nets import HEADS, SupervoxelNet, VoxResNet, create_net
@@ -307,3 +307,12 @@ def test_conventions_are_for_models_of_heads() -> None:
         segmenter.segment(volume, convention="all")
     with pytest.raises(UsageError, match="BG, CSF, GM, WM, which no convention merges"):
         segmenter.segment(volume, convention="all-csf")
+
+
+def test_small_brains_and_doubtful_labels_are_warned_of() -> None:
+    assert _unlikely({"GM": 700.0, "WM": 500.0}, {"GM": 0.8, "WM": 0.7}) == ()
+    (small,) = _unlikely({"GM": 300.0, "WM": 200.0}, {"GM": 0.8, "WM": 0.7})
+    assert "measures 500 mL" in small
+    (unsure,) = _unlikely({"GM": 700.0, "WM": 500.0}, {"GM": 0.5, "WM": 0.4})
+    assert "expects 45% of its labels" in unsure
+    assert len(_unlikely({}, {})) == 2

@@ -26,6 +26,9 @@ from voxpool.tiles import Decided, predict
 BRAIN_ML = 700, 2100
 """What a human brain measures with its CSF, from a small child's on, with room for cropped scans."""
 
+LEAST_QUALITY = 0.6
+"""A model that trusts its labels less than this has probably not seen what it was trained for."""
+
 ProgressCallback = Callable[[str, float], None]
 CancelCallback = Callable[[], bool]
 
@@ -176,6 +179,7 @@ class Segmenter:
         volumes_ml = {name: float(counts[label] * geometry.voxel_volume_ml) for label, name in names.items() if label}
         probability = np.asarray(decided.confidence, np.float32) / 255
         sure = _mean_by(decided.labels, probability, len(names))
+        confidence = {name: float(sure[label]) for label, name in names.items() if label and counts[label]}
         report("labels", 1.0)
         return Segmentation(
             labels=on_grid,
@@ -185,9 +189,9 @@ class Segmenter:
             supervoxel_seconds=made,
             num_segments=None if finest is None else int(finest.max()) + 1,
             segments=shifted,
-            confidence={name: float(sure[label]) for label, name in names.items() if label and counts[label]},
+            confidence=confidence,
             uncertainty=None if finest is None else 1 - _mean_by(finest, probability, int(finest.max()) + 1),
-            warnings=(*unlike_head_mri(volumes[0]), *_unlikely(sum(volumes_ml.values()))) if guided else (),
+            warnings=(*unlike_head_mri(volumes[0]), *_unlikely(volumes_ml, confidence)) if guided else (),
         )
 
     def _classes(self, convention: str | None) -> tuple[dict[int, str], Sequence[int] | None]:
@@ -261,12 +265,18 @@ def _mean_by(ids: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
     return sums / np.maximum(np.bincount(ids, minlength=count), 1)
 
 
-def _unlikely(brain_ml: float) -> tuple[str, ...]:
-    """A warning where a brain is smaller or larger than brains are."""
+def _unlikely(volumes_ml: dict[str, float], confidence: dict[str, float]) -> tuple[str, ...]:
+    """Warnings where a brain is smaller or larger than brains are, or the model does not trust its own labels."""
     low, high = BRAIN_ML
-    if low <= brain_ml <= high:
-        return ()
-    return (f"the brain measures {brain_ml:.0f} mL, which is unlikely ({low} to {high}); look at the labels",)
+    brain_ml, sure = sum(volumes_ml.values()), float(np.mean(list(confidence.values()) or [0.0]))
+    warnings = []
+    if not low <= brain_ml <= high:
+        warnings.append(
+            f"the brain measures {brain_ml:.0f} mL, which is unlikely ({low} to {high}); look at the labels"
+        )
+    if sure < LEAST_QUALITY:
+        warnings.append(f"the model expects {sure:.0%} of its labels to be right only; look at the labels")
+    return tuple(warnings)
 
 
 def select_device(device: torch.device | str) -> torch.device:

@@ -118,7 +118,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     names = list(rows[0]["dice"])
     table = Table(title=f"Dice, mean of {len({row['case'] for row in rows})} cases", title_justify="left")
     table.add_column("scan", no_wrap=True)
-    for name in (*names, "mean", "worst case", "quality", "s"):
+    for name in (*names, "mean", "lowest", "quality", "s"):
         table.add_column(name, justify="right", no_wrap=True)
     for kind in dict.fromkeys(row["kind"] for row in rows):
         of_kind = [row for row in rows if row["kind"] == kind]
