@@ -158,7 +158,7 @@ def _probabilities(context: nn.Module, small: Tensor, bf16: bool) -> Tensor:
     for _ in range(_LOOKS):
         field = tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True))
         with torch.autocast(small.device.type, torch.bfloat16, enabled=bf16):
-            scores = context(small[(..., *field)].contiguous(memory_format=torch.channels_last_3d))
+            scores = context(small[(slice(None), slice(None), *field)].contiguous(memory_format=torch.channels_last_3d))
         seen = scores[0].float().softmax(0)
         before, starts = starts, []
         for axis, (first, side, size) in enumerate(zip(before, sides, shape, strict=True)):
