@@ -201,6 +201,7 @@ def predict(
     image: Annotated[str, typer.Option(help="Pattern of the files to take from folders.")] = "*.nii*",
     device: Device = "auto",
     tile: Annotated[int | None, typer.Option(min=8, help="Side of the tiles in voxels; by default by memory.")] = None,
+    uncertainty: Annotated[bool, typer.Option(help="Write how doubtful each supervoxel is, in percent.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Segment again what is there already.")] = False,
 ) -> None:
     """Segment volumes: a label map on each input's grid and a JSON file with the volumes in mL."""
@@ -217,6 +218,7 @@ def predict(
         device=device,
         tile=tile,
         convention=convention,
+        uncertainty=uncertainty,
         overwrite=overwrite,
         console=Console(),
     )

@@ -385,7 +385,7 @@ def _score(case: Case, fold: int, segmenter: Segmenter, predictions: Path) -> di
         "case_id": case.id,
         "fold": fold,
         "seconds": found.seconds,
-        "supervoxel_seconds": found.supervoxel_seconds if found.segments is not None else None,
+        "supervoxel_seconds": found.stages.get("supervoxels"),
         "num_segments": found.num_segments,
         "oracle_dice": oracle,
         "dice_background": dice_background(found.labels, target),

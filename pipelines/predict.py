@@ -1,10 +1,12 @@
 """Segment volumes with a model package: one label map and one JSON file per input."""
 
 import hashlib
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from voxpool import __version__
@@ -17,6 +19,7 @@ from voxpool_pipelines.run_folder import read_json
 
 SUFFIXES = (".nii.gz", ".nii")
 OUTPUT = "_labels.nii.gz"
+UNCERTAINTY = "_uncertainty.nii.gz"
 
 
 def predict(
@@ -27,6 +30,7 @@ def predict(
     device: str,
     tile: int | None,
     convention: str | None,
+    uncertainty: bool,
     overwrite: bool,
     console: Console,
 ) -> int:
@@ -39,6 +43,7 @@ def predict(
         device: "auto", "cpu", "cuda", ...
         tile: Side of the tiles, or None to choose by memory.
         convention: How the classes merge into CSF, GM and WM; None to keep them.
+        uncertainty: Whether to write `<name>_uncertainty.nii.gz` too: of each supervoxel, in percent.
         overwrite: Whether to segment again what is there already, made by the same model from the same file.
         console: Where progress is shown.
 
@@ -46,11 +51,13 @@ def predict(
         Number of inputs that failed.
 
     Raises:
-        UsageError: If two inputs would get the same name.
+        UsageError: If two inputs would get the same name, or the model has no supervoxels to be uncertain of.
         ModelError: If the package is refused.
     """
     named = _named(inputs)
     segmenter = Segmenter.load(model, device=device)
+    if uncertainty and segmenter.info.supervoxels is None:
+        raise UsageError(f"the model {model} has no supervoxels, which --uncertainty is of; leave it out")
     model_hash = _sha256(model_folder(model) / "model.safetensors")
     out.mkdir(parents=True, exist_ok=True)
     failed = 0
@@ -59,13 +66,13 @@ def predict(
         record["convention"] = convention
         try:
             record["input_sha256"] = _sha256(path)
-            if not overwrite and _is_done(out, name, record):
+            outputs = [out / f"{name}{OUTPUT}"] + ([out / f"{name}{UNCERTAINTY}"] if uncertainty else [])
+            if not overwrite and _is_done(out / f"{name}.json", outputs, record):
                 console.print(f"{name}: done before", highlight=False, soft_wrap=True)
                 continue
             with task(console, name) as update:
-                target = out / f"{name}{OUTPUT}"
-                found = _segment(segmenter, path, target, tile, convention, lambda s, f: update(f, s))
-            write_json(out / f"{name}.json", {**record, **_outcome(found)})
+                outcome = _segment(segmenter, path, outputs, tile, convention, lambda s, f: update(f, s))
+            write_json(out / f"{name}.json", {**record, **outcome})
         except Cancelled:
             raise
         except (VoxpoolError, OSError) as error:
@@ -107,12 +114,20 @@ def _named(files: Sequence[Path]) -> dict[str, Path]:
 
 
 def _segment(
-    segmenter: Segmenter, path: Path, target: Path, tile: int | None, convention: str | None, progress: Any
-) -> Segmentation:
+    segmenter: Segmenter, path: Path, outputs: Sequence[Path], tile: int | None, convention: str | None, progress: Any
+) -> dict[str, Any]:
+    """Write the labels, and the uncertainty where a second file is named; return what the JSON file tells."""
+    start = time.perf_counter()
     volume = read_volume(path)
+    read = time.perf_counter()
     found = segmenter.segment(volume, tile=tile, convention=convention, progress=progress)
-    write_volume(target, found.labels, like=volume)
-    return found
+    segmented = time.perf_counter()
+    write_volume(outputs[0], found.labels, like=volume)
+    if len(outputs) > 1 and found.segments is not None and found.uncertainty is not None:
+        percent = np.append(np.rint(100 * found.uncertainty), 0).astype(np.uint8)  # the last is that of no supervoxel
+        write_volume(outputs[1], percent[found.segments], like=volume)
+    stages = {"read": read - start, **found.stages, "write": time.perf_counter() - segmented}
+    return {**_outcome(found), "seconds": {stage: round(seconds, 3) for stage, seconds in stages.items()}}
 
 
 def _outcome(found: Segmentation) -> dict[str, Any]:
@@ -126,14 +141,12 @@ def _outcome(found: Segmentation) -> dict[str, Any]:
         "confidence": {name: round(share, 4) for name, share in found.confidence.items()},
         "quality": round(found.quality, 4),
         "num_segments": found.num_segments,
-        "seconds": round(found.seconds, 3),
         "note": "research use only, not a medical device",
     }
 
 
-def _is_done(out: Path, name: str, record: dict[str, Any]) -> bool:
-    sidecar = out / f"{name}.json"
-    if not sidecar.exists() or not (out / f"{name}{OUTPUT}").exists():
+def _is_done(sidecar: Path, outputs: Sequence[Path], record: dict[str, Any]) -> bool:
+    if not sidecar.exists() or not all(output.exists() for output in outputs):
         return False
     try:
         old = read_json(sidecar)

@@ -27,7 +27,7 @@ CONTEXT_RATE, DETAIL_RATE = 3e-3, 4e-3
 SUPERVOXELS_PER_LITRE = 20_000
 SUPERVOXELS = 28_000  # of a brain with its CSF, 1.4 litres
 # steps of a training that goes on from other weights begin with a lower rate, so as not to undo them
-INIT_RATE_SHARE = 0.3
+INIT_RATE_SHARE = 0.5
 
 
 def pretrain(

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from voxpool.data.head_labels import CLASSES, CONVENTIONS, TISSUES
 from voxpool.data.likeness import unlike_head_mri
-from voxpool.data.transforms import invert, make_segments, prepare, preprocessing, to_meta_tensor
+from voxpool.data.native import to_native
+from voxpool.data.transforms import make_segments, prepare, preprocessing, to_meta_tensor
 from voxpool.engine import Amp, to_device, use_bf16
 from voxpool.errors import InputError, ResourceError, UsageError
 from voxpool.io import Volume
@@ -29,6 +30,9 @@ BRAIN_ML = 700, 2100
 LEAST_QUALITY = 0.6
 """A model that trusts its labels less than this has probably not seen what it was trained for."""
 
+STAGES = ("prepare", "context", "supervoxels", "network", "labels")
+"""What segmenting a volume consists of, in this order; "context" for models of whole heads alone."""
+
 ProgressCallback = Callable[[str, float], None]
 CancelCallback = Callable[[], bool]
 
@@ -42,7 +46,7 @@ class Segmentation:
         label_names: Name of each class id.
         volumes_ml: Volume of each foreground class in mL.
         seconds: Time from the volume in memory to the labels.
-        supervoxel_seconds: The share of it that made the supervoxels.
+        stages: The share of it of each of `STAGES`.
         num_segments: Number of supervoxels, or None for a network without them.
         segments: Supervoxel ids on the input's own grid (-1 for none), int32, or None.
         confidence: Mean probability of the labels of each class, by its name: what share of them should be right.
@@ -54,7 +58,7 @@ class Segmentation:
     label_names: dict[int, str]
     volumes_ml: dict[str, float]
     seconds: float
-    supervoxel_seconds: float
+    stages: dict[str, float]
     num_segments: int | None
     segments: np.ndarray | None
     confidence: dict[str, float]
@@ -115,7 +119,7 @@ class Segmenter:
             tile: Side of the tiles in voxels; None for the whole volume where memory allows, else the largest tiles.
             convention: How the classes of a model of whole heads merge into background, CSF, GM and WM: a key of
                 `voxpool.data.head_labels.CONVENTIONS`, or None to keep them.
-            progress: Called with a stage ("prepare", "supervoxels", "network", "labels") and a fraction 0..1 of all.
+            progress: Called with one of `STAGES` and a fraction 0..1 of all.
             cancelled: Asked before each tile; when true, `Cancelled` is raised.
 
         Returns:
@@ -129,28 +133,29 @@ class Segmenter:
 
         Determinism: the same volume gives the same labels; tiles change sums by rounding alone.
         """
-        start = time.perf_counter()
-        report = progress or (lambda stage, fraction: None)
+        stages = _Stages(progress)
         volumes = self._checked(volume)
         names, merged = self._classes(convention)
-        report("prepare", 0.0)
+        stages.enter("prepare", 0.0)
         net = self.net.base if isinstance(self.net, SupervoxelNet) else self.net
         guided = net if isinstance(net, GuidedVoxResNet) else None
         stride = guided.whole_stride if guided else cast(BaseNet, self.net).stride
         transform = preprocessing(self.info.preprocess, stride=stride, labels=False)
-        image = to_meta_tensor(np.stack([v.array for v in volumes]), volumes[0].geometry.affine)
+        geometry = volumes[0].geometry
+        image = to_meta_tensor(np.stack([v.array for v in volumes]), geometry.affine)
         data = prepare(transform, {"image": image})
+        affine, spacing = np.asarray(data["image"].affine, np.float64), tuple(float(mm) for mm in data["image"].pixdim)
+        if guided:
+            stages.enter("context", 0.15)
         seen = self._look(guided, data) if guided else _Seen.whole(data)
+        del image, data
 
-        segments, finest, made = None, None, 0.0
+        segments, finest = None, None
         if self.info.supervoxels is not None:
-            report("supervoxels", 0.2)
-            made = time.perf_counter()
-            spacing = tuple(float(mm) for mm in data["image"].pixdim)
+            stages.enter("supervoxels", 0.3)
             segments = make_segments(seen.image, seen.mask, self.info.supervoxels, spacing=spacing)
             finest = segments.reshape(-1, *seen.mask.shape)[0]
-            made = time.perf_counter() - made
-        report("network", 0.3)
+        stages.enter("network", 0.4)
         shape = seen.mask.shape
         decided = Decided(np.zeros(shape, np.uint8), np.zeros(shape, np.uint8), merged)
         predict(
@@ -161,36 +166,31 @@ class Segmenter:
             bf16=self.bf16,
             tile=tile,
             into=decided,
-            progress=lambda fraction: report("network", 0.3 + 0.6 * fraction),
+            progress=lambda fraction: stages.enter("network", 0.4 + 0.5 * fraction),
             cancelled=cancelled,
         )
-        report("labels", 0.9)
-
-        def native(array: np.ndarray) -> np.ndarray:
-            whole = np.zeros(data["image"].shape[1:], array.dtype)
-            whole[seen.box] = array
-            return invert(transform, data, whole)
-
-        on_grid = native(decided.labels).astype(np.uint8)
-        geometry = volumes[0].geometry
+        stages.enter("labels", 0.9)
+        where = seen.place(affine)
+        on_grid = to_native(decided.labels, where, geometry)
         counts = np.bincount(on_grid.ravel(), minlength=len(names))
-        # ids are shifted by one so that what inverting fills in, 0, means none
-        shifted = None if finest is None else native(finest + 1).astype(np.int32) - 1
+        # ids are shifted by one so that 0, where the grid ends, means none
+        shifted = None if finest is None else to_native(finest + 1, where, geometry) - 1
         volumes_ml = {name: float(counts[label] * geometry.voxel_volume_ml) for label, name in names.items() if label}
         probability = np.asarray(decided.confidence, np.float32) / 255
         sure = _mean_by(decided.labels, probability, len(names))
         confidence = {name: float(sure[label]) for label, name in names.items() if label and counts[label]}
-        report("labels", 1.0)
+        uncertainty = None if finest is None else 1 - _mean_by(finest, probability, int(finest.max()) + 1)
+        stages.finish()
         return Segmentation(
             labels=on_grid,
             label_names=names,
             volumes_ml=volumes_ml,
-            seconds=time.perf_counter() - start,
-            supervoxel_seconds=made,
+            seconds=sum(stages.seconds.values()),
+            stages=stages.seconds,
             num_segments=None if finest is None else int(finest.max()) + 1,
             segments=shifted,
             confidence=confidence,
-            uncertainty=None if finest is None else 1 - _mean_by(finest, probability, int(finest.max()) + 1),
+            uncertainty=uncertainty,
             warnings=(*unlike_head_mri(volumes[0]), *_unlikely(volumes_ml, confidence)) if guided else (),
         )
 
@@ -235,6 +235,28 @@ class Segmenter:
         return _Seen(maps, image[(slice(None), *box)].numpy(), brain_mask(maps, net.context_classes).numpy(), box)
 
 
+class _Stages:
+    """Tells where the work is, and how long each stage took."""
+
+    def __init__(self, progress: ProgressCallback | None) -> None:
+        self.seconds: dict[str, float] = {}
+        self._progress = progress
+        self._stage = STAGES[0]
+        self._since = time.perf_counter()
+
+    def enter(self, stage: str, fraction: float) -> None:
+        """Say that a stage begins, or how far it got."""
+        now = time.perf_counter()
+        self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._since
+        self._stage, self._since = stage, now
+        if self._progress:
+            self._progress(stage, fraction)
+
+    def finish(self) -> None:
+        """Say that all is done."""
+        self.enter(self._stage, 1.0)
+
+
 @dataclass(frozen=True)
 class _Seen:
     """What the network labels.
@@ -250,6 +272,12 @@ class _Seen:
     image: np.ndarray
     mask: np.ndarray
     box: tuple[slice, ...]
+
+    def place(self, affine: np.ndarray) -> np.ndarray:
+        """Where it lies in the body, by the affine of the preprocessed image."""
+        moved = affine.copy()
+        moved[:3, 3] += affine[:3, :3] @ [part.start or 0 for part in self.box]
+        return moved
 
     @classmethod
     def whole(cls, data: dict[str, MetaTensor]) -> "_Seen":

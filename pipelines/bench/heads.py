@@ -96,6 +96,7 @@ def _scored(segmenter: Segmenter, image: Volume, target: np.ndarray, convention:
         "mean": float(np.mean(list(scores.values()))),
         "quality": found.quality,
         "seconds": found.seconds,
+        "stages": found.stages,
         "warnings": list(found.warnings),
     }
 

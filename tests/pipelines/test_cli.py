@@ -185,7 +185,7 @@ def test_predict_writes_labels_on_the_inputs_grid(cohort: Path, model: Path, tmp
     broken = tmp_path / "broken_t1.nii.gz"
     broken.write_bytes(b"no gzip")
     inputs = [cohort / "sub-1/sub-1_t1.nii.gz", broken, cohort / "sub-2/sub-2_t1.nii.gz"]
-    done = voxpool("predict", *inputs, "--model", model, "--out", out, code=4)
+    done = voxpool("predict", *inputs, "--model", model, "--out", out, "--uncertainty", code=4)
     assert "2 of 3 segmented" in done.stdout
     segmenter = Segmenter.load(model)
     for name in ("sub-1_t1", "sub-2_t1"):
@@ -195,7 +195,12 @@ def test_predict_writes_labels_on_the_inputs_grid(cohort: Path, model: Path, tmp
         np.testing.assert_allclose(found.affine, source.affine)
         want = segmenter.segment(read_volume(cohort / name[:5] / f"{name}.nii.gz"))
         np.testing.assert_array_equal(np.asarray(found.dataobj), want.labels)
+        doubts = np.asarray(nib.load(out / f"{name}_uncertainty.nii.gz").dataobj)
+        expected = np.where(want.segments < 0, 0, 100 * want.uncertainty[want.segments])
+        np.testing.assert_allclose(doubts, expected, atol=0.51)
+        assert doubts.any()
         record = json.loads((out / f"{name}.json").read_text())
+        assert list(record["seconds"]) == ["read", "prepare", "supervoxels", "network", "labels", "write"]
         assert record["status"] in ("ok", "warn")
         assert record["volumes_ml"] == pytest.approx(want.volumes_ml, abs=1e-3)
         assert str(cohort) not in json.dumps(record)
@@ -206,6 +211,21 @@ def test_predict_writes_labels_on_the_inputs_grid(cohort: Path, model: Path, tmp
     done = voxpool("predict", *inputs, "--model", model, "--out", out, code=4)
     assert "sub-1_t1: done before" in done.stdout
     assert (out / "sub-1_t1_labels.nii.gz").stat().st_mtime_ns == when
+    (out / "sub-1_t1_uncertainty.nii.gz").unlink()
+    done = voxpool("predict", *inputs[:1], "--model", model, "--out", out, "--uncertainty")
+    assert "done before" not in done.stdout
+    assert (out / "sub-1_t1_uncertainty.nii.gz").exists()
+
+
+def test_predict_has_no_uncertainty_without_supervoxels(cohort: Path, tmp_path: Path) -> None:
+    info = ModelInfo(
+        net="voxresnet", net_options={"reduction": 8}, head="base", channels=("T1",), label_names={0: "BG", 1: "GM"},
+        convention="test", preprocess=PreprocessConfig(), supervoxels=None,
+    )  # fmt: skip
+    package = save_package(create_net("voxresnet", 1, 2, reduction=8), info, tmp_path / "base")
+    command = ["predict", cohort / "sub-1", "--image", "*_t1.nii.gz", "--model", package, "--uncertainty"]
+    assert "has no supervoxels" in voxpool(*command, "--out", tmp_path / "out", code=2).stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_predict_refuses_a_changed_model(cohort: Path, model: Path, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """MONAI transforms: from a volume as stored to what a network sees, and augmentation for training."""
 
 from collections.abc import Hashable, Mapping
-from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -25,7 +24,6 @@ from monai.transforms import (
     SpatialPadd,
     Transform,
 )
-from monai.transforms.utils import convert_applied_interp_mode
 from torch import Tensor
 
 from voxpool.data.foreground import foreground_mask
@@ -214,8 +212,8 @@ def preprocessing(config: PreprocessConfig, *, stride: int, labels: bool) -> Com
         labels: Whether the data hold "labels" beside "image".
 
     Returns:
-        Transform of {"image": MetaTensor (C, *S) float32 [, "labels": MetaTensor (1, *S)]}, which adds "mask". All
-        but the intensities can be inverted by `Compose.inverse`.
+        Transform of {"image": MetaTensor (C, *S) float32 [, "labels": MetaTensor (1, *S)]}, which adds "mask". The
+        affine says where the result lies; `voxpool.data.native.to_native` goes back by it.
     """
     keys = ["image", "labels", "mask"] if labels else ["image", "mask"]
     steps: list[Transform] = [
@@ -249,31 +247,6 @@ def prepare(transform: Compose, data: dict[str, Any]) -> dict[str, Any]:
         if isinstance(error.__cause__, VoxpoolError):
             raise error.__cause__ from None
         raise
-
-
-def invert(transform: Compose, data: Mapping[str, Any], array: np.ndarray) -> np.ndarray:
-    """An array of the preprocessed grid, on the grid of the volume as stored.
-
-    Args:
-        transform: What `preprocessing` gave.
-        data: What it made of the volume.
-        array: Class or supervoxel ids of the preprocessed grid, (*S), below 2^24.
-
-    Returns:
-        The array on the volume's grid, float32, by the nearest neighbour; 0 outside the crop.
-    """
-
-    def traced(values: Tensor, key: str) -> MetaTensor:
-        source = data[key]
-        # inverting removes entries from the list, and `data` may be inverted again
-        operations = convert_applied_interp_mode(
-            deepcopy(source.applied_operations), mode="nearest", align_corners=None
-        )
-        return MetaTensor(values, affine=source.affine.clone(), applied_operations=operations)
-
-    values = torch.from_numpy(array.astype(np.float32))[None]
-    inverse = transform.inverse({"image": traced(values, "image"), "mask": traced(data["mask"].as_tensor(), "mask")})
-    return inverse["image"][0].numpy()
 
 
 def augmentation(crop: tuple[int, ...], *, segments: bool) -> Compose:
