@@ -51,8 +51,29 @@ def layer_of_volume(volume: Volume, name: str) -> tuple[np.ndarray, dict[str, An
     return volume.geometry.to_ras(volume.array).T, options, "image"
 
 
-def volume_of_layer(layer: "Image") -> Volume:
-    """Return the volume that an image layer shows: on the file's own grid where voxpool opened the file.
+@dataclass(frozen=True)
+class Shown:
+    """The volume that an image layer shows, and how its voxels are ordered there.
+
+    Attributes:
+        volume: On the file's own grid where voxpool opened the file; else on that of napari's world.
+        turned: Whether the layer shows it along the body axes (True) or its axes merely in reverse order.
+    """
+
+    volume: Volume
+    turned: bool
+
+    def show(self, array: np.ndarray) -> np.ndarray:
+        """An array of the volume's grid as the layer orders it, (S, A, R)."""
+        return self.volume.geometry.to_ras(array).T if self.turned else array.T
+
+    def store(self, array: np.ndarray) -> np.ndarray:
+        """An array (S, A, R) of the layer as the volume's grid orders it."""
+        return self.volume.geometry.from_ras(array.T) if self.turned else np.ascontiguousarray(array.T)
+
+
+def shown_by(layer: "Image") -> Shown:
+    """Return the volume that an image layer shows.
 
     A layer from elsewhere is taken to have the axes superior, anterior, right in napari's world, in mm.
 
@@ -62,27 +83,18 @@ def volume_of_layer(layer: "Image") -> Volume:
     if layer.rgb or layer.multiscale or layer.ndim != 3:
         kind = "a colour image" if layer.rgb else "multiscale" if layer.multiscale else f"{layer.ndim}-dimensional"
         raise InputError(f"layer {layer.name} is {kind}; choose a layer that holds one 3D volume")
-    shown = np.asarray(layer.data)
-    if np.iscomplexobj(shown):
+    data = np.asarray(layer.data)
+    if np.iscomplexobj(data):
         raise InputError(f"layer {layer.name} holds complex numbers; choose a layer of real numbers")
     space = layer.metadata.get(METADATA_KEY)
-    if isinstance(space, FileSpace) and space.geometry.ras().shape == shown.shape[::-1]:
-        array, geometry = space.geometry.from_ras(shown.T), space.geometry
-    else:
-        space = FileSpace(Geometry(shown.shape[::-1], _world_affine(layer)), None, None)
-        array, geometry = np.ascontiguousarray(shown.T), space.geometry
+    turned = isinstance(space, FileSpace) and space.geometry.ras().shape == data.shape[::-1]
+    if not turned:
+        space = FileSpace(Geometry(data.shape[::-1], _world_affine(layer)), None, None)
+    array = space.geometry.from_ras(data.T) if turned else np.ascontiguousarray(data.T)
     array = array.astype(np.float32, copy=False)
     if not np.isfinite(array).all():
         raise InputError(f"layer {layer.name} holds NaN or infinite voxels; replace them before segmenting")
-    return Volume(array, geometry, space.header, space.path)
-
-
-def labels_as_shown(labels: np.ndarray, layer: "Image") -> np.ndarray:
-    """Return labels on the grid of `volume_of_layer(layer)` in the axis order of the layer."""
-    space = layer.metadata.get(METADATA_KEY)
-    if isinstance(space, FileSpace) and labels.shape == space.geometry.shape:
-        return space.geometry.to_ras(labels).T
-    return labels.T
+    return Shown(Volume(array, space.geometry, space.header, space.path), turned)
 
 
 def show_radiological(viewer: "ViewerModel") -> None:

@@ -1,165 +1,136 @@
-"""One segmentation run of the viewer, without Qt: the window starts it in a thread and looks at its state."""
+"""A scan with its segmentation under review, without a window: widgets show it and call it, nothing else."""
 
-import threading
-from dataclasses import dataclass
+import hashlib
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_voxpool.display import labels_as_shown, volume_of_layer
-from voxpool.errors import UsageError, VoxpoolError
+from napari_voxpool.display import Shown
+from napari_voxpool.editing import Correction
+from napari_voxpool.history import Edit
+from napari_voxpool.journal import About, Found, Journal, fingerprint, journal_folder, packed, replay
+from napari_voxpool.regions import Regions
 
 if TYPE_CHECKING:
-    from napari.layers import Image
-
     from voxpool.inference import Segmentation
 
-DEVICES = ("auto", "cpu", "cuda")
 
-# Okabe and Ito's palette, which colour-blind readers tell apart.
-_TISSUE_COLOURS = {"CSF": "#56b4e9", "GM": "#e69f00", "WM": "#f0e442"}
-# classes of whole heads: a tissue's family shares its hue
-_TISSUE_COLOURS |= {
-    "ventricular CSF": "#0072b2",
-    "extra-ventricular CSF": "#56b4e9",
-    "cortical GM": "#e69f00",
-    "deep GM": "#d55e00",
-    "cerebellar GM": "#cc79a7",
-    "cerebellar WM": "#fff7b0",
-    "brain stem": "#009e73",
-}
-_OTHER_COLOURS = ("#009e73", "#cc79a7", "#d55e00", "#0072b2", "#999999")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended.
-
-    Attributes:
-        segmentation: The result, or None if there is none.
-        message: One sentence for the user.
-    """
-
-    segmentation: "Segmentation | None"
-    message: str
-
-
-CANCELLED = Outcome(None, "Cancelled; nothing was changed.")
-
-
-class Job:
-    """A segmentation of one layer, to be run once, in a thread.
+class SegmentationSession:
+    """What a person reviews, corrects and exports. Every edit is in the journal before the next can be made.
 
     Args:
-        layer: The image.
-        package: Folder of the model package, or "bundled".
-        device: "auto", or a torch device.
-
-    Attributes:
-        stage: What is being done.
-        fraction: How much of all is done, 0 to 1.
+        shown: The scan.
+        about: Where the result comes from.
+        correction: The labels.
+        journal: Where edits are written.
     """
 
-    def __init__(self, layer: "Image", package: Path | str, *, device: str = "auto") -> None:
-        self.layer = layer
-        self.package = package
-        self.device = device
-        self.stage = "loading"
-        self.fraction = 0.0
-        self._stop = threading.Event()
+    def __init__(self, shown: Shown, about: About, correction: Correction, journal: Journal) -> None:
+        self.shown = shown
+        self.about = about
+        self.correction = correction
+        self.journal = journal
+        self._doubtful: list[int] = []
 
-    @property
-    def cancelled(self) -> bool:
-        """Whether `cancel` was called."""
-        return self._stop.is_set()
+    @classmethod
+    def begin(cls, shown: Shown, found: "Segmentation", package: Path | str) -> "SegmentationSession":
+        """Review a new result; a journal of the same scan is replaced."""
+        from voxpool.model_package import model_folder
 
-    def cancel(self) -> None:
-        """Ask the run to stop; it ends at its next check, without a result."""
-        self._stop.set()
+        weights = model_folder(package) / "model.safetensors"
+        with weights.open("rb") as file:
+            checksum = hashlib.file_digest(file, "sha256").hexdigest()
+        about = About(
+            scan=fingerprint(shown.volume),
+            model=Path(package).name,
+            model_sha256=checksum,
+            label_names=found.label_names,
+            quality=found.quality,
+            warnings=found.warnings,
+            started=time.time(),
+        )
+        arrays = {"labels": np.ascontiguousarray(shown.show(found.labels))}
+        if found.segments is not None and found.uncertainty is not None:
+            arrays["segments"] = np.ascontiguousarray(shown.show(found.segments))
+            arrays["uncertainty"] = found.uncertainty
+        return cls.begin_with(shown, about, arrays)
 
-    def run(self) -> Outcome:
-        """Segment the layer.
+    @classmethod
+    def begin_with(cls, shown: Shown, about: About, arrays: dict[str, np.ndarray]) -> "SegmentationSession":
+        """Review a result given as arrays in the layer's order: "labels", and perhaps "segments" and "uncertainty"."""
+        journal = Journal(journal_folder(about.scan))
+        journal.begin(about, arrays)
+        return cls(shown, about, _correction(shown, about, arrays), journal)
 
-        A mistake of the user's ends here as a sentence: an error that escapes from a thread pops up as a
-        traceback.
+    @classmethod
+    def resume(cls, shown: Shown, journal: Journal, found: Found) -> "SegmentationSession":
+        """Review a stored result with its edits.
+
+        Raises:
+            InputError: If the journal holds a line that means nothing.
         """
-        # torch and MONAI take seconds to import: in this thread, the window stays alive.
-        from voxpool.engine import Cancelled
+        session = cls(shown, found.about, _correction(shown, found.about, found.arrays), journal)
+        replay(found.lines, session.correction)
+        return session
 
-        try:
-            segmentation = self._segment()
-        except Cancelled:
-            return CANCELLED
-        except VoxpoolError as error:
-            return Outcome(None, f"{error}.")
-        done = f"Done in {segmentation.seconds:.1f} s; {segmentation.quality:.0%} of the labels should be right."
-        warnings = "".join(f" Warning: {warning}." for warning in segmentation.warnings)
-        return Outcome(segmentation, done + warnings)
+    def give(self, ids: Sequence[int], label: int) -> Edit | None:
+        """Give supervoxels to a tissue; see `Correction.give`."""
+        return self._noted(self.correction.give(ids, label), "give", ids=[int(each) for each in ids], label=label)
 
-    def _segment(self) -> "Segmentation":
-        from voxpool.engine import Cancelled
-        from voxpool.inference import Segmenter
+    def revert(self, ids: Sequence[int]) -> Edit | None:
+        """Give supervoxels back what the model said."""
+        return self._noted(self.correction.revert(ids), "revert", ids=[int(each) for each in ids])
 
-        def report(stage: str, fraction: float) -> None:
-            self.stage, self.fraction = stage, fraction
-            if self.cancelled:
-                raise Cancelled(f"stopped at {stage}")
+    def fill(self, index: Sequence[int], label: int) -> Edit | None:
+        """Give a connected part to another tissue; see `Correction.fill`."""
+        place = [int(each) for each in index]
+        return self._noted(self.correction.fill(place, label), "fill", index=place, label=label)
 
-        report("loading", 0.0)
-        segmenter = Segmenter.load(self.package, device=self.device)
-        report("reading the layer", 0.0)
-        segmentation = segmenter.segment(volume_of_layer(self.layer), progress=report, cancelled=lambda: self.cancelled)
-        report("done", 1.0)
-        return segmentation
+    def take_over(self) -> Edit | None:
+        """Make an edit of what another brush painted; see `Correction.take_over`."""
+        edit = self.correction.take_over()
+        if edit is not None:
+            self.journal.note("paint", where=packed(edit.where), labels=packed(edit.after))
+        return edit
 
+    def undo(self) -> Edit | None:
+        """Take back the last edit."""
+        return self._noted(self.correction.undo(), "undo")
 
-def new_job(layer: "Image | None", package: str, device: str) -> Job:
-    """Check what the window's fields say and make a job of it; without a package the bundled model segments.
+    def redo(self) -> Edit | None:
+        """Do the last edit that was undone again."""
+        return self._noted(self.correction.redo(), "redo")
 
-    Raises:
-        UsageError: If there is no image, or the package is no folder.
-    """
-    if layer is None:
-        raise UsageError("there is no image layer; open a volume first")
-    if not package:
-        return Job(layer, "bundled", device=device)
-    folder = Path(package).expanduser()
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder; choose the folder of a model package")
-    return Job(layer, folder, device=device)
+    def next_doubtful(self) -> int | None:
+        """The most doubtful supervoxel that was not asked for yet; None where there is none, then from the start."""
+        regions = self.correction.regions
+        if regions is None:
+            return None
+        if not self._doubtful:
+            self._doubtful = regions.by_doubt()[::-1]
+        return self._doubtful.pop() if self._doubtful else None
 
-
-def labels_layer(job: Job, segmentation: "Segmentation") -> tuple[np.ndarray, dict[str, Any]]:
-    """Return the array and the options of the Labels layer that lies on the job's image."""
-    layer = job.layer
-    colours: dict[int | None, str] = {None: "transparent"}
-    colours.update(label_colours(segmentation.label_names).items())
-    options = {
-        "name": f"{layer.name} tissues",
-        "opacity": 0.5,
-        "colormap": colours,
-        "features": {
-            "index": list(segmentation.label_names),
-            "name": list(segmentation.label_names.values()),
-        },
-        "metadata": dict(layer.metadata),
-        **{key: getattr(layer, key) for key in ("scale", "translate", "rotate", "shear", "units", "axis_labels")},
-        "affine": layer.affine.affine_matrix,
-    }
-    return labels_as_shown(segmentation.labels, layer), options
+    def _noted(self, edit: Edit | None, action: str, **details: object) -> Edit | None:
+        if edit is not None:
+            self.journal.note(action, **details)
+        return edit
 
 
-def label_colours(label_names: dict[int, str]) -> dict[int, str]:
-    """Return a colour per class id: background transparent, a tissue the same in every result."""
-    colours = {}
-    others = 0
-    for label, name in label_names.items():
-        if label == 0:
-            colours[label] = "transparent"
-        elif name in _TISSUE_COLOURS:
-            colours[label] = _TISSUE_COLOURS[name]
-        else:
-            colours[label] = _OTHER_COLOURS[others % len(_OTHER_COLOURS)]
-            others += 1
-    return colours
+def stored_session(shown: Shown) -> tuple[Journal, Found] | None:
+    """The journal of a scan, if there is one with edits that were not left behind."""
+    journal = Journal(journal_folder(fingerprint(shown.volume)))
+    found = journal.read()
+    if found is None or not found.lines or found.arrays["labels"].shape != shown.show(shown.volume.array).shape:
+        return None
+    return journal, found
+
+
+def _correction(shown: Shown, about: About, arrays: dict[str, np.ndarray]) -> Correction:
+    regions = None
+    if "segments" in arrays:
+        regions = Regions(arrays["segments"], shown.show(shown.volume.array), arrays["uncertainty"])
+    voxel_ml = shown.volume.geometry.voxel_volume_ml
+    return Correction(arrays["labels"].copy(), about.label_names, voxel_ml, regions)

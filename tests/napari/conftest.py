@@ -47,6 +47,12 @@ def large_package(tmp_path_factory):
     return make_package(tmp_path_factory.mktemp("models") / "full", reduction=1)
 
 
+@pytest.fixture(autouse=True)
+def state(tmp_path, monkeypatch):
+    """Keeps corrections out of the state folder of whoever runs the tests."""
+    monkeypatch.setenv("VOXPOOL_STATE", str(tmp_path / "state"))
+
+
 @pytest.fixture
 def oblique_file(tmp_path):
     """A phantom stored in the order P, I, L, the head tilted by 10 degrees, bright in front on the right."""

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from napari.layers import Image
 
-from napari_voxpool.display import labels_as_shown, layer_of_volume, volume_of_layer
+from napari_voxpool.display import layer_of_volume, shown_by
 from voxpool.errors import InputError
 from voxpool.io import Geometry, Volume
 
@@ -51,17 +51,20 @@ def test_every_orientation_is_shown_alike_and_comes_back_exactly(orientation, ti
         world = nib.affines.apply_affine(canonical.affine, (3, 2, 1))
         np.testing.assert_allclose(layer.data_to_world((1, 2, 3)), world[::-1])
 
-    back = volume_of_layer(layer)
+    shown = shown_by(layer)
+    back = shown.volume
     np.testing.assert_array_equal(back.array, volume.array)
     assert back.geometry == volume.geometry
-    np.testing.assert_array_equal(labels_as_shown(back.array, layer), layer.data)
+    np.testing.assert_array_equal(shown.show(back.array), layer.data)
+    np.testing.assert_array_equal(shown.store(np.asarray(layer.data)), back.array)
 
 
 def test_layer_from_elsewhere_gets_its_place_from_napari():
     data = np.random.default_rng(0).random((4, 5, 6))
     turn = np.array([[1, 0, 0], [0, 0.8, -0.6], [0, 0.6, 0.8]])
     layer = Image(data, scale=(3, 2, 1), translate=(10, 20, 30), rotate=turn)
-    volume = volume_of_layer(layer)
+    shown = shown_by(layer)
+    volume = shown.volume
     assert volume.array.shape == (6, 5, 4)
     assert volume.array.dtype == np.float32
     for s, a, r in [(0, 0, 0), (3, 1, 2), (1, 4, 5)]:
@@ -69,14 +72,15 @@ def test_layer_from_elsewhere_gets_its_place_from_napari():
         np.testing.assert_allclose(
             nib.affines.apply_affine(volume.geometry.affine, (r, a, s)), layer.data_to_world((s, a, r))[::-1]
         )
-    np.testing.assert_array_equal(labels_as_shown(volume.array, layer), data.astype(np.float32))
+    np.testing.assert_array_equal(shown.show(volume.array), data.astype(np.float32))
+    np.testing.assert_array_equal(shown.store(data.astype(np.float32)), volume.array)
 
 
 def test_metadata_of_another_grid_is_not_believed():
     """A crop made in napari keeps the metadata of the whole; its own place counts."""
     whole = as_layer(stored("LAS"))
     crop = Image(whole.data[1:], scale=whole.scale, translate=(99, 0, 0), metadata=whole.metadata)
-    volume = volume_of_layer(crop)
+    volume = shown_by(crop).volume
     assert volume.geometry.shape == crop.data.shape[::-1]
     assert volume.geometry.affine[2, 3] == 99
 
@@ -96,4 +100,4 @@ def test_metadata_of_another_grid_is_not_believed():
 )
 def test_what_is_no_volume_is_refused_by_name(layer, words):
     with pytest.raises(InputError, match=words):
-        volume_of_layer(layer)
+        shown_by(layer)

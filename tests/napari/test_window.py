@@ -20,11 +20,11 @@ def viewer(make_napari_viewer):
 
 
 def open_panel(viewer, package, qtbot):
-    _, panel = viewer.window.add_plugin_dock_widget("voxpool", "Segment this layer")
+    _, panel = viewer.window.add_plugin_dock_widget("voxpool", "Segment and correct")
     qtbot.waitUntil(panel.isVisible)
-    panel.device.value = "cpu"
+    panel.run.device.value = "cpu"
     if package is not None:
-        panel.package.value = package
+        panel.run.package.value = package
     return panel
 
 
@@ -76,60 +76,60 @@ def test_segment_adds_labels_on_the_image_and_lists_volumes(viewer, oblique_file
     viewer.open(str(oblique_file), plugin="voxpool")
     image = viewer.layers[0]
     panel = open_panel(viewer, package, qtbot)
-    qtbot.mouseClick(panel.run_button, LEFT)
-    assert not panel.run_button.isEnabled()
-    assert panel.cancel_button.isVisible()
-    qtbot.waitUntil(lambda: panel.job is None, timeout=WAIT)
+    qtbot.mouseClick(panel.run.run_button, LEFT)
+    assert not panel.run.run_button.isEnabled()
+    assert panel.run.cancel_button.isVisible()
+    qtbot.waitUntil(lambda: panel.run.job is None, timeout=WAIT)
 
     volume = read_volume(oblique_file)
     expected = Segmenter.load(package, device="cpu").segment(volume)
     (labels,) = labels_of(viewer)
     np.testing.assert_array_equal(labels.data, volume.geometry.to_ras(expected.labels).T)
     np.testing.assert_allclose(labels.extent.world, image.extent.world)
-    rows = [panel.table.topLevelItem(row) for row in range(panel.table.topLevelItemCount())]
+    rows = [panel.review.table.topLevelItem(row) for row in range(panel.review.table.topLevelItemCount())]
     assert [row.text(0) for row in rows] == ["CSF", "GM", "WM"]
     voxel_ml = 2.0 * 2.0 * 2.5 / 1000
     for label, row in enumerate(rows, start=1):
         assert float(row.text(1)) == pytest.approx((labels.data == label).sum() * voxel_ml, abs=0.006)
-    assert panel.status.text().startswith("Done in ")
-    assert panel.run_button.isEnabled()
-    assert not panel.cancel_button.isVisible()
+    assert panel.run.status.text().startswith("Done in ")
+    assert panel.run.run_button.isEnabled()
+    assert not panel.run.cancel_button.isVisible()
 
 
 def test_cancel_leaves_nothing_and_the_panel_can_run_again(viewer, package, large_package, qtbot):
     add_phantom(viewer)
     panel = open_panel(viewer, large_package, qtbot)
-    qtbot.mouseClick(panel.run_button, LEFT)
-    job = panel.job
+    qtbot.mouseClick(panel.run.run_button, LEFT)
+    job = panel.run.job
     qtbot.waitUntil(lambda: job.stage in ("prepare", "network"), timeout=WAIT)
     viewer.dims.set_current_step(0, 5)
-    qtbot.mouseClick(panel.cancel_button, LEFT)
-    assert panel.status.text() == "Stopping …"
-    qtbot.waitUntil(lambda: panel.job is None, timeout=WAIT)
-    assert panel.status.text() == "Cancelled; nothing was changed."
+    qtbot.mouseClick(panel.run.cancel_button, LEFT)
+    assert panel.run.status.text() == "Stopping …"
+    qtbot.waitUntil(lambda: panel.run.job is None, timeout=WAIT)
+    assert panel.run.status.text() == "Cancelled; nothing was changed."
     assert not labels_of(viewer)
 
-    panel.package.value = package
-    qtbot.mouseClick(panel.run_button, LEFT)
-    qtbot.waitUntil(lambda: panel.job is None, timeout=WAIT)
+    panel.run.package.value = package
+    qtbot.mouseClick(panel.run.run_button, LEFT)
+    qtbot.waitUntil(lambda: panel.run.job is None, timeout=WAIT)
     assert len(labels_of(viewer)) == 1
 
 
 def test_image_removed_during_the_run_gets_no_result(viewer, large_package, qtbot):
     layer = add_phantom(viewer, 48)
     panel = open_panel(viewer, large_package, qtbot)
-    qtbot.mouseClick(panel.run_button, LEFT)
+    qtbot.mouseClick(panel.run.run_button, LEFT)
     viewer.layers.remove(layer)
-    qtbot.waitUntil(lambda: panel.job is None, timeout=WAIT)
-    assert panel.status.text() == "The layer phantom was closed, so its result was dropped."
+    qtbot.waitUntil(lambda: panel.run.job is None, timeout=WAIT)
+    assert panel.run.status.text() == "The layer phantom was closed, so its result was dropped."
     assert not viewer.layers
 
 
 def test_panel_closed_during_the_run_stops_it(viewer, large_package, qtbot):
     add_phantom(viewer, 48)
     panel = open_panel(viewer, large_package, qtbot)
-    qtbot.mouseClick(panel.run_button, LEFT)
-    job = panel.job
+    qtbot.mouseClick(panel.run.run_button, LEFT)
+    job = panel.run.job
     viewer.window.remove_dock_widget(panel)
     panel.deleteLater()
     qtbot.waitUntil(lambda: job.cancelled, timeout=WAIT)
@@ -138,9 +138,9 @@ def test_panel_closed_during_the_run_stops_it(viewer, large_package, qtbot):
 
 def test_what_is_missing_is_said_in_the_panel(viewer, qtbot):
     panel = open_panel(viewer, None, qtbot)
-    qtbot.mouseClick(panel.run_button, LEFT)
-    assert panel.status.text() == "There is no image layer; open a volume first."
-    assert panel.job is None
+    qtbot.mouseClick(panel.run.run_button, LEFT)
+    assert panel.run.status.text() == "There is no image layer; open a volume first."
+    assert panel.run.job is None
 
 
 class LostFile:
@@ -159,7 +159,7 @@ def test_unforeseen_error_does_not_leave_the_panel_busy(viewer, package, qtbot):
     viewer.add_image(LostFile(), contrast_limits=(0, 1), name="lost")
     panel = open_panel(viewer, package, qtbot)
     with qtbot.capture_exceptions():
-        qtbot.mouseClick(panel.run_button, LEFT)
-        qtbot.waitUntil(lambda: panel.job is None, timeout=WAIT)
-    assert panel.status.text() == "The segmentation failed unexpectedly: the disk is gone"
-    assert panel.run_button.isEnabled()
+        qtbot.mouseClick(panel.run.run_button, LEFT)
+        qtbot.waitUntil(lambda: panel.run.job is None, timeout=WAIT)
+    assert panel.run.status.text() == "The segmentation failed unexpectedly: the disk is gone"
+    assert panel.run.run_button.isEnabled()

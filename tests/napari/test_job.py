@@ -2,10 +2,11 @@ import shutil
 
 import numpy as np
 import pytest
-from napari.layers import Image, Labels
+from napari.layers import Image
 
 from napari_voxpool.display import layer_of_volume
-from napari_voxpool.session import Job, label_colours, labels_layer, new_job
+from napari_voxpool.job import Job, new_job
+from napari_voxpool.tissues import label_colours
 from voxpool.data.head_labels import CLASSES
 from voxpool.errors import UsageError
 from voxpool.inference import Segmenter
@@ -18,31 +19,29 @@ def layer(oblique_file):
     return Image(data, **options)
 
 
-def test_job_gives_what_the_segmenter_gives_for_the_file(layer, package, oblique_file):
+@pytest.mark.parametrize("model", ["package", "supervoxel_package"])
+def test_job_gives_what_the_segmenter_gives_for_the_file(layer, model, oblique_file, request):
+    package = request.getfixturevalue(model)
     volume = read_volume(oblique_file)
     expected = Segmenter.load(package, device="cpu").segment(volume)
     assert len(np.unique(expected.labels)) > 1, "a test on empty labels would show nothing"
     job = Job(layer, package, device="cpu")
     outcome = job.run()
-    np.testing.assert_array_equal(outcome.segmentation.labels, expected.labels)
-    assert outcome.segmentation.volumes_ml == expected.volumes_ml
+    session = outcome.session
     assert outcome.message.startswith("Done in ")
     assert (job.stage, job.fraction) == ("done", 1.0)
-
-    data, options = labels_layer(job, outcome.segmentation)
-    shown = Labels(data, **options)
-    np.testing.assert_array_equal(shown.data, volume.geometry.to_ras(expected.labels).T)
-    corners = [(0, 0, 0), (5, 7, 11)]
-    np.testing.assert_allclose(shown.data_to_world(corners[1]), layer.data_to_world(corners[1]))
-    assert list(shown.features["name"]) == ["BG", "CSF", "GM", "WM"]
-    assert len({tuple(shown.get_color(label)) for label in (1, 2, 3)}) == 3
+    np.testing.assert_array_equal(session.correction.labels, volume.geometry.to_ras(expected.labels).T)
+    np.testing.assert_array_equal(session.shown.store(session.correction.labels), expected.labels)
+    assert {row.name: row.ml for row in session.correction.rows()} == pytest.approx(expected.volumes_ml)
+    assert session.about.quality == expected.quality
+    assert (session.correction.regions is None) == (expected.segments is None)
 
 
 def test_cancelled_job_has_no_result(layer, package):
     job = Job(layer, package)
     job.cancel()
     outcome = job.run()
-    assert outcome.segmentation is None
+    assert outcome.session is None
     assert outcome.message == "Cancelled; nothing was changed."
 
 
@@ -52,13 +51,13 @@ def test_damaged_package_is_a_sentence(layer, package, tmp_path):
         file.seek(-1, 2)
         file.write(b"\xff")
     outcome = Job(layer, broken).run()
-    assert outcome.segmentation is None
+    assert outcome.session is None
     assert "broken/model.safetensors does not match its checksum" in outcome.message
 
 
 def test_layer_that_cannot_be_segmented_is_a_sentence(package):
     outcome = Job(Image(np.zeros((3, 8, 8, 8)), name="series"), package).run()
-    assert outcome.segmentation is None
+    assert outcome.session is None
     assert outcome.message.startswith("layer series is 4-dimensional")
 
 

@@ -1,0 +1,176 @@
+"""Section "Correct": the tool in the hand, the tissue it gives, how large its supervoxels are, undo and redo."""
+
+from collections.abc import Callable
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QButtonGroup,
+    QCheckBox,
+    QComboBox,
+    QFormLayout,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSlider,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_voxpool.history import Edit
+from napari_voxpool.regions import COARSER
+from napari_voxpool.widgets.layers import SessionLayers
+from napari_voxpool.widgets.tools import NAVIGATE, TOOLS, VOXELS, Tools
+
+SIZES = ("fine", "medium", "coarse")
+TOLERANCE_STEPS = 20
+"""The slider's steps; the last means a difference of one spread of brightness."""
+
+
+class CorrectSection(QWidget):
+    """Hands the mouse a tool, and takes edits back.
+
+    Signals:
+        edited: After every change of the labels.
+
+    Args:
+        say: Called with a sentence for the user.
+    """
+
+    edited = Signal()
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self.say = say
+        self.layers: SessionLayers | None = None
+        self.tools: Tools | None = None
+        self.buttons = {tool: QPushButton(tool) for tool in TOOLS}
+        self.tissue = QComboBox()
+        self.size = QSlider(Qt.Orientation.Horizontal)
+        self.size_name = QLabel(SIZES[0])
+        self.similar = QCheckBox("Similar neighbours")
+        self.tolerance = QSlider(Qt.Orientation.Horizontal)
+        self.undo_button = QPushButton("Undo")
+        self.redo_button = QPushButton("Redo")
+        self.count = QLabel()
+        self._arrange()
+        for tool, button in self.buttons.items():
+            button.clicked.connect(lambda _=False, tool=tool: self.take(tool))
+        self.tissue.currentIndexChanged.connect(lambda _: self._set_tissue())
+        self.size.valueChanged.connect(self._set_size)
+        self.similar.toggled.connect(lambda _: self._set_tolerance())
+        self.tolerance.valueChanged.connect(lambda _: self._set_tolerance())
+        self.undo_button.clicked.connect(self.undo)
+        self.redo_button.clicked.connect(self.redo)
+
+    def edit_session(self, layers: SessionLayers) -> None:
+        """Correct a new result."""
+        self.layers = layers
+        self.tools = Tools(layers, self._edited, self.say)
+        layers.tissues.bind_key("Control-Z", lambda _: self.undo(), overwrite=True)
+        layers.tissues.bind_key("Control-Shift-Z", lambda _: self.redo(), overwrite=True)
+        self.tissue.clear()
+        for label, name in layers.session.about.label_names.items():
+            self.tissue.addItem("background" if label == 0 else name, label)
+        self.tissue.setCurrentIndex(1)
+        has_regions = layers.session.correction.regions is not None
+        for tool, button in self.buttons.items():
+            button.setEnabled(has_regions or tool in (NAVIGATE, VOXELS))
+        self.setEnabled(True)
+        self._set_size(self.size.value())
+        self._set_tolerance()
+        self.take(NAVIGATE)
+        self._show_state()
+
+    def take(self, tool: str) -> None:
+        """Take a tool into the hand."""
+        if self.tools is None or self.layers is None or not self.layers.there:
+            return
+        self.layers.viewer.layers.selection.active = self.layers.tissues
+        self.tools.take(tool)
+        self.buttons[tool].setChecked(True)
+
+    def choose(self, label: int) -> None:
+        """Choose the tissue that is given."""
+        self.tissue.setCurrentIndex(self.tissue.findData(label))
+
+    def undo(self) -> None:
+        """Take back the last edit."""
+        if self.layers is not None:
+            self._edited(self.layers.session.undo())
+
+    def redo(self) -> None:
+        """Do the last edit that was undone again."""
+        if self.layers is not None:
+            self._edited(self.layers.session.redo())
+
+    def _arrange(self) -> None:
+        group = QButtonGroup(self)
+        tools = QGridLayout()
+        for number, button in enumerate(self.buttons.values()):
+            button.setCheckable(True)
+            group.addButton(button)
+            tools.addWidget(button, *divmod(number, 3))
+        self.size.setRange(0, len(COARSER))
+        self.tolerance.setRange(1, TOLERANCE_STEPS)
+        self.tolerance.setValue(TOLERANCE_STEPS // 4)
+        sizes, likes, steps = QHBoxLayout(), QHBoxLayout(), QHBoxLayout()
+        for layout, widgets in (
+            (sizes, (self.size, self.size_name)),
+            (likes, (self.similar, self.tolerance)),
+            (steps, (self.undo_button, self.redo_button)),
+        ):
+            for widget in widgets:
+                layout.addWidget(widget)
+        form = QFormLayout()
+        form.addRow("Tissue", self.tissue)
+        form.addRow("Supervoxels", sizes)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(tools)
+        layout.addLayout(form)
+        layout.addLayout(likes)
+        layout.addLayout(steps)
+        layout.addWidget(self.count)
+        self.count.setWordWrap(True)
+        self.tissue.setAccessibleName("Tissue to give")
+        self.size.setAccessibleName("Size of supervoxels")
+        self.tolerance.setAccessibleName("How alike neighbours must be")
+        self.setEnabled(False)
+
+    def _set_tissue(self) -> None:
+        label = self.tissue.currentData()
+        if self.tools is not None and label is not None:
+            self.tools.choose(label)
+
+    def _set_size(self, level: int) -> None:
+        self.size_name.setText(SIZES[level])
+        if self.tools is not None:
+            self.tools.level = level
+
+    def _set_tolerance(self) -> None:
+        if self.tools is not None:
+            share = self.tolerance.value() / TOLERANCE_STEPS
+            self.tools.tolerance = share if self.similar.isChecked() else None
+
+    def _edited(self, edit: Edit | None) -> None:
+        if self.layers is None:
+            return
+        self.layers.refresh(edit)
+        self._show_state()
+        if edit is not None:
+            self.edited.emit()
+
+    def _show_state(self) -> None:
+        """Say what undo and redo would do."""
+        assert self.layers is not None  # called for a session
+        history = self.layers.session.correction.history
+        for button, word, edits in (
+            (self.undo_button, "Undo", history.done),
+            (self.redo_button, "Redo", history.undone),
+        ):
+            button.setEnabled(bool(edits))
+            button.setToolTip(f"{word} {edits[-1].text}" if edits else "")
+        last = f"; the last: {history.done[-1].text}" if history.done else ""
+        edits = len(history.done)
+        self.count.setText(f"{edits} correction{'' if edits == 1 else 's'}, each saved at once{last}" if edits else "")

@@ -1,0 +1,134 @@
+"""The panel: segment, review, correct, export, one below the other."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+from napari.layers import Image
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QGroupBox, QMessageBox, QScrollArea, QVBoxLayout, QWidget
+
+from napari_voxpool.display import Shown, show_radiological, shown_by
+from napari_voxpool.job import Job, Outcome
+from napari_voxpool.journal import Found, Journal
+from napari_voxpool.session import SegmentationSession, stored_session
+from napari_voxpool.widgets.correct import CorrectSection
+from napari_voxpool.widgets.export import ExportSection
+from napari_voxpool.widgets.layers import SessionLayers
+from napari_voxpool.widgets.review import ReviewSection
+from napari_voxpool.widgets.run import RunSection
+from voxpool.errors import VoxpoolError
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+
+class Panel(QWidget):
+    """Brings a scan from its file to an exported, corrected segmentation.
+
+    Args:
+        napari_viewer: The viewer that the panel belongs to.
+    """
+
+    def __init__(self, napari_viewer: "Viewer") -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.layers: SessionLayers | None = None
+        self.run = RunSection(napari_viewer, self._may_replace)
+        self.review = ReviewSection(napari_viewer, self.run.say)
+        self.correct = CorrectSection(self.run.say)
+        self.export = ExportSection(self.run.say)
+        inside = QWidget()
+        column = QVBoxLayout(inside)
+        for title, section in {
+            "Segment": self.run,
+            "Review": self.review,
+            "Correct": self.correct,
+            "Export": self.export,
+        }.items():
+            box = QGroupBox(title)
+            QVBoxLayout(box).addWidget(section)
+            column.addWidget(box)
+        column.addStretch()
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setWidget(inside)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setMinimumWidth(inside.sizeHint().width() + scroll.verticalScrollBar().sizeHint().width())
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(scroll)
+
+        show_radiological(napari_viewer)
+        self.run.finished.connect(self._show)
+        self.run.image.changed.connect(self._offer)
+        self.run.resume_button.clicked.connect(self.resume)
+        self.review.chosen.connect(self.correct.choose)
+        self.correct.edited.connect(self.review.update_numbers)
+        self._offer()
+
+    def _show(self, job: Job, outcome: Outcome) -> None:
+        assert outcome.session is not None  # the section says so only then
+        self.show_session(job.layer, outcome.session)
+        self.run.resume_button.hide()
+
+    def show_session(self, scan: Image, session: SegmentationSession) -> None:
+        """Review a result on its scan; the layers of the result before it stay, but are not edited any more."""
+        self.layers = SessionLayers(self.viewer, scan, session)
+        self.review.show_session(self.layers)
+        self.correct.edit_session(self.layers)
+        self.export.export_session(session)
+
+    def resume(self) -> None:
+        """Go on with the corrections of the chosen image that an earlier session left."""
+        scan = self.run.image.value
+        stored = _stored(scan)
+        if stored is None:
+            return
+        shown, journal, found = stored
+        try:
+            session = SegmentationSession.resume(shown, journal, found)
+        except VoxpoolError as error:
+            self.run.say(f"{error}.")
+            return
+        self.show_session(scan, session)
+        self.run.resume_button.hide()
+        self.run.say(f"{_corrections(session.correction.edits)} are there again.")
+
+    def _offer(self) -> None:
+        """Offer what an earlier session left of the chosen image."""
+        stored = _stored(self.run.image.value)
+        self.run.resume_button.setVisible(stored is not None)
+        if stored is not None:
+            found = stored[2]
+            when = datetime.fromtimestamp(found.lines[-1]["at"]).strftime("%d %b, %H:%M")
+            self.run.resume_button.setText(f"Go on with {_corrections(len(found.lines))} of {when}")
+
+    def _may_replace(self, scan: Image) -> bool:
+        """Ask before corrections are lost."""
+        stored = _stored(scan)
+        if stored is None:
+            return True
+        count = _corrections(len(stored[2].lines))
+        question = QMessageBox(self)
+        question.setText(f"Segment anew and drop {count} of this scan?")
+        question.setStandardButtons(QMessageBox.StandardButton.Discard | QMessageBox.StandardButton.Cancel)
+        question.setDefaultButton(QMessageBox.StandardButton.Cancel)
+        return bool(question.exec() == QMessageBox.StandardButton.Discard)
+
+
+def _stored(scan: Image | None) -> tuple[Shown, Journal, Found] | None:
+    """What an earlier session left of an image."""
+    # a layer that is read from a disk as it is looked at would make the window wait
+    if scan is None or not isinstance(scan.data, np.ndarray):
+        return None
+    try:
+        shown = shown_by(scan)
+    except VoxpoolError:
+        return None  # a run says what is wrong with the layer
+    stored = stored_session(shown)
+    return None if stored is None else (shown, *stored)
+
+
+def _corrections(count: int) -> str:
+    return f"{count} correction" if count == 1 else f"{count} corrections"

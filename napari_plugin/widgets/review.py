@@ -1,0 +1,177 @@
+"""Section "Review": the table that is also the legend, a reference to compare with, borders and doubt."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from magicgui.widgets import ComboBox, create_widget
+from napari.layers import Labels
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QColor, QIcon, QPixmap
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QTreeWidget,
+    QTreeWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_voxpool.tissues import label_colours
+from napari_voxpool.widgets.layers import SessionLayers
+from voxpool.errors import VoxpoolError
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+COLUMNS = ("Tissue", "mL", "%", "Dice")
+NAME, ML, SHARE, DICE = range(4)
+
+
+class ReviewSection(QWidget):
+    """Shows what a session found.
+
+    Signals:
+        chosen: Class id of the row that was clicked.
+
+    Args:
+        viewer: The viewer.
+        say: Called with a sentence for the user.
+    """
+
+    chosen = Signal(int)
+
+    def __init__(self, viewer: "Viewer", say: Callable[[str], None]) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self.say = say
+        self.layers: SessionLayers | None = None
+        self.table = QTreeWidget()
+        self.reference = cast(ComboBox, create_widget(annotation=Labels, options={"nullable": True}))
+        self.ceiling = QLabel()
+        self.borders = QCheckBox("Supervoxel borders")
+        self.doubt = QCheckBox("Doubt")
+        self.next_button = QPushButton("Next doubtful")
+        self._arrange()
+        self.table.itemChanged.connect(self._show_or_hide)
+        self.table.itemClicked.connect(lambda item, _: self.chosen.emit(item.data(NAME, Qt.ItemDataRole.UserRole)))
+        self.reference.changed.connect(self._compare)
+        self.borders.toggled.connect(lambda on: self.layers and self.layers.show_borders(on))
+        self.doubt.toggled.connect(lambda on: self.layers and self.layers.show_doubt(on))
+        self.next_button.clicked.connect(self.next_doubtful)
+        events = viewer.layers.events
+        for event in (events.inserted, events.removed, events.reordered):
+            event.connect(self.reference.reset_choices)
+
+    def show_session(self, layers: SessionLayers) -> None:
+        """Show a new result."""
+        self.layers = layers
+        correction = layers.session.correction
+        for widget in (self.borders, self.doubt, self.next_button):
+            widget.setEnabled(correction.regions is not None)
+        for box in (self.borders, self.doubt):
+            box.setChecked(False)
+        self.reference.value = None
+        self._fill_table()
+
+    def update_numbers(self) -> None:
+        """Show the volumes and scores as they are now."""
+        if self.layers is None:
+            return
+        for number, row in enumerate(self.layers.session.correction.rows()):
+            item = self.table.topLevelItem(number)
+            item.setText(ML, f"{row.ml:.2f}")
+            item.setText(SHARE, f"{row.share:.1%}".rstrip("%"))
+            item.setText(DICE, "" if row.dice is None else "–" if np.isnan(row.dice) else f"{row.dice:.3f}")
+
+    def next_doubtful(self) -> None:
+        """Go to the next supervoxel by doubt."""
+        if self.layers is None:
+            return
+        regions = self.layers.session.correction.regions
+        number = self.layers.session.next_doubtful()
+        if regions is None or number is None:
+            return
+        index = regions.centre(number)
+        self.layers.go_to(index)
+        name = self.layers.session.about.label_names[int(self.layers.session.correction.labels[index])]
+        self.say(f"Supervoxel {number} is {name}; {regions.uncertainty[number]:.0%} of it should be wrong.")
+
+    def _arrange(self) -> None:
+        self.table.setHeaderLabels(COLUMNS)
+        self.table.setRootIsDecorated(False)
+        self.table.setAccessibleName("Tissues")
+        form = QFormLayout()
+        form.addRow("Reference", self.reference.native)
+        self.reference.tooltip = "Labels layer to compare with: Dice in the table follows every edit"
+        boxes = QHBoxLayout()
+        for widget in (self.borders, self.doubt, self.next_button):
+            widget.setEnabled(False)
+            boxes.addWidget(widget)
+        self.ceiling.setWordWrap(True)
+        self.ceiling.hide()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.table)
+        layout.addLayout(form)
+        layout.addWidget(self.ceiling)
+        layout.addLayout(boxes)
+        self.reference.reset_choices()
+
+    def _fill_table(self) -> None:
+        assert self.layers is not None  # called for a session
+        names = self.layers.session.about.label_names
+        colours = label_colours(names)
+        self.table.blockSignals(True)
+        self.table.clear()
+        for label, name in names.items():
+            if label == 0:
+                continue
+            swatch = QPixmap(12, 12)
+            swatch.fill(QColor(colours[label]))
+            item = QTreeWidgetItem([name])
+            item.setIcon(NAME, QIcon(swatch))
+            item.setCheckState(NAME, Qt.CheckState.Checked)
+            item.setData(NAME, Qt.ItemDataRole.UserRole, label)
+            for column in (ML, SHARE, DICE):
+                item.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
+            self.table.addTopLevelItem(item)
+        self.update_numbers()
+        for column in range(len(COLUMNS)):
+            self.table.resizeColumnToContents(column)
+        self.table.blockSignals(False)
+
+    def _show_or_hide(self, item: QTreeWidgetItem, column: int) -> None:
+        """Draw only the tissues that are ticked."""
+        if column != NAME or self.layers is None:
+            return
+        colours: dict[int | None, str] = {None: "transparent"}
+        colours.update(label_colours(self.layers.session.about.label_names).items())
+        for number in range(self.table.topLevelItemCount()):
+            row = self.table.topLevelItem(number)
+            if row.checkState(NAME) != Qt.CheckState.Checked:
+                colours[row.data(NAME, Qt.ItemDataRole.UserRole)] = "transparent"
+        self.layers.tissues.colormap = colours
+
+    def _compare(self) -> None:
+        if self.layers is None:
+            return
+        correction = self.layers.session.correction
+        layer = self.reference.value
+        try:
+            if layer is self.layers.tissues:
+                self.say("This layer is the result itself; choose another as reference.")
+                layer = None
+            correction.compare_with(None if layer is None else np.asarray(layer.data))
+        except VoxpoolError as error:
+            correction.compare_with(None)
+            self.say(f"{error}.")
+        best = correction.ceiling()
+        self.ceiling.setVisible(best is not None)
+        if best is not None:
+            listed = ", ".join(f"{name} {value:.3f}" for name, value in best.items())
+            self.ceiling.setText(f"Whole supervoxels can reach Dice {listed}.")
+        self.update_numbers()

@@ -1,0 +1,116 @@
+"""What the mouse does on the picture: pick a supervoxel, brush over several, fill; and voxels painted by napari."""
+
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_voxpool.history import Edit
+from napari_voxpool.widgets.layers import SessionLayers
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+
+NAVIGATE, PICK, BRUSH, FILL, VOXELS = "Navigate", "Supervoxel", "Supervoxel brush", "Fill", "Voxel brush"
+TOOLS = (NAVIGATE, PICK, BRUSH, FILL, VOXELS)
+CLICK_PIXELS = 3
+"""The mouse moved less between press and release: it was a click, not a drag."""
+
+
+class Tools:
+    """Turns clicks and strokes on the layer of tissues into edits of its session.
+
+    Args:
+        layers: The session's layers.
+        edited: Called with each edit.
+        hint: Called with a sentence where a click changes nothing.
+
+    Attributes:
+        tool: One of `TOOLS`.
+        label: The tissue that is given.
+        level: How large the supervoxels are: 0 the finest.
+        tolerance: How alike neighbours must be to be picked along, or None for the supervoxel alone.
+    """
+
+    def __init__(
+        self, layers: SessionLayers, edited: Callable[[Edit | None], None], hint: Callable[[str], None]
+    ) -> None:
+        self.layers = layers
+        self.session = layers.session
+        self.edited = edited
+        self.hint = hint
+        self.tool = NAVIGATE
+        self.label = 1
+        self.level = 0
+        self.tolerance: float | None = None
+        layers.tissues.mouse_drag_callbacks.append(self._drag)
+        layers.tissues.events.paint.connect(self._painted)
+
+    def take(self, tool: str) -> None:
+        """Take a tool into the hand."""
+        self.tool = tool
+        tissues = self.layers.tissues
+        tissues.selected_label = self.label
+        tissues.mode = "paint" if tool == VOXELS else "pan_zoom"
+        # with a brush in the hand, dragging must not move the picture
+        tissues.mouse_pan = tool != BRUSH
+
+    def choose(self, label: int) -> None:
+        """Choose the tissue that is given."""
+        self.label = label
+        self.layers.tissues.selected_label = label
+
+    def ids_at(self, index: tuple[int, ...]) -> list[int]:
+        """The supervoxels that a click on a voxel means; none outside the brain."""
+        regions = self.session.correction.regions
+        number = None if regions is None else regions.at(index)
+        if regions is None or number is None:
+            return []
+        if self.tolerance is not None:
+            return regions.similar(number, self.tolerance)
+        return regions.family(number, self.level)
+
+    def _drag(self, layer: "Labels", event: Any) -> Generator[None, None, None]:
+        if event.button != 1 or event.modifiers or self.tool in (NAVIGATE, VOXELS):
+            return
+        if self.layers.viewer.dims.ndisplay != 2:
+            self.hint("Corrections are made in the flat view; leave 3D first.")
+            return
+        start, places = np.array(event.pos), [event.position]
+        yield
+        while event.type == "mouse_move":
+            places.append(event.position)
+            yield
+        if self.tool == BRUSH:
+            ids: dict[int, None] = {}
+            for place in places:
+                ids.update(dict.fromkeys(self.ids_at(self.layers.index_at(place))))
+            self._give(list(ids))
+        elif np.linalg.norm(np.array(event.pos) - start) < CLICK_PIXELS:
+            index = self.layers.index_at(places[0])
+            if self.tool == PICK:
+                self._give(self.ids_at(index))
+            else:
+                self._fill(index)
+
+    def _give(self, ids: list[int]) -> None:
+        if not ids:
+            self.hint("There is no supervoxel here.")
+            return
+        edit = self.session.give(ids, self.label)
+        if edit is None:
+            self.hint(f"It is {self.session.correction.label_names[self.label]} already.")
+        self.edited(edit)
+
+    def _fill(self, index: tuple[int, ...]) -> None:
+        labels = self.session.correction.labels
+        if any(not 0 <= place < size for place, size in zip(index, labels.shape, strict=True)):
+            self.hint("There is no voxel here.")
+        elif labels[index] == 0:
+            self.hint("Only tissue can be filled; this is background.")
+        else:
+            self.edited(self.session.fill(index, self.label))
+
+    def _painted(self) -> None:
+        """A stroke of napari's own brush has ended: it becomes an edit like any other."""
+        self.edited(self.session.take_over())

@@ -1,0 +1,347 @@
+"""Correcting a segmentation as a person does: mouse on the canvas, keys, buttons, and the pixels that follow."""
+
+import csv
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+from napari.layers import Labels
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QFileDialog, QMessageBox
+
+from napari_voxpool.widgets.review import DICE, ML, NAME
+from napari_voxpool.widgets.tools import BRUSH, FILL, NAVIGATE, PICK, VOXELS
+from voxpool.io import read_volume
+from voxpool.metrics import dice
+
+LEFT = Qt.MouseButton.LeftButton
+WAIT = 300_000
+CSF, GM, WM = 1, 2, 3
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer(show=True)
+
+
+@pytest.fixture
+def panel(viewer, oblique_file, supervoxel_package, qtbot):
+    """The panel with a result of the file."""
+    viewer.window._qt_window.resize(1500, 950)
+    viewer.open(str(oblique_file), plugin="voxpool")
+    _, panel = viewer.window.add_plugin_dock_widget("voxpool", "Segment and correct")
+    qtbot.waitUntil(panel.isVisible)
+    panel.run.device.value = "cpu"
+    panel.run.package.value = supervoxel_package
+    qtbot.mouseClick(panel.run.run_button, LEFT)
+    qtbot.waitUntil(lambda: panel.run.job is None, timeout=WAIT)
+    assert panel.layers is not None, panel.run.status.text()
+    viewer.dims.set_current_step(0, 18)
+    viewer.reset_view()
+    qtbot.wait(200)
+    return panel
+
+
+def where_on_canvas(viewer, layer, index):
+    """The point of the canvas that shows a voxel."""
+    canvas = viewer.window._qt_viewer.canvas
+    world = np.asarray(layer.data_to_world(index))[list(viewer.dims.displayed)]
+    scene = canvas.view.scene.transform.map([*world[::-1], 0, 1])
+    return QPoint(*(round(each) for each in scene[:2] / scene[3]))
+
+
+def click(viewer, layer, index, qtbot, modifier=Qt.KeyboardModifier.NoModifier):
+    native = viewer.window._qt_viewer.canvas.native
+    qtbot.mouseClick(native, LEFT, modifier, where_on_canvas(viewer, layer, index))
+    qtbot.wait(50)
+
+
+def drag(viewer, layer, indices, qtbot):
+    native = viewer.window._qt_viewer.canvas.native
+    points = [where_on_canvas(viewer, layer, index) for index in indices]
+    qtbot.mousePress(native, LEFT, pos=points[0])
+    for point in points[1:]:
+        qtbot.mouseMove(native, point)
+        qtbot.wait(20)
+    qtbot.mouseRelease(native, LEFT, pos=points[-1])
+    qtbot.wait(50)
+
+
+def colour_at(viewer, layer, index):
+    picture = viewer.screenshot(canvas_only=True, flash=False)
+    native = viewer.window._qt_viewer.canvas.native
+    point = where_on_canvas(viewer, layer, index)
+    scale = picture.shape[1] / native.width()
+    return picture[round(point.y() * scale), round(point.x() * scale), :3].astype(int)
+
+
+def inside(panel, plane=18):
+    """A voxel well inside a supervoxel of an axial plane, and its number."""
+    segments = panel.layers.session.correction.regions.segments
+    counts = np.bincount(segments[plane][segments[plane] >= 0])
+    number = int(counts.argmax())
+    places = np.argwhere(segments[plane] == number)
+    nearest = np.square(places - places.mean(0)).sum(1).argmin()
+    return (plane, *(int(each) for each in places[nearest])), number
+
+
+def choose_other(panel, index):
+    """Choose a tissue that the voxel does not have, by a click on the table."""
+    now = panel.layers.session.correction.labels[index]
+    label = WM if now != WM else CSF
+    row = panel.review.table.topLevelItem(label - 1)
+    panel.review.table.itemClicked.emit(row, NAME)
+    assert panel.correct.tissue.currentText() == row.text(NAME)
+    return label
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_click_relabels_exactly_that_supervoxel(viewer, panel, axis, flipped, qtbot):
+    layer, session = panel.layers.tissues, panel.layers.session
+    index, number = inside(panel)
+    viewer.dims.order = (axis, *(each for each in range(3) if each != axis))
+    viewer.dims.set_current_step(axis, index[axis])
+    if flipped:
+        viewer.scene.camera.orientation2d = ("up", "right")
+    viewer.reset_view()
+    qtbot.wait(200)
+    before, colour = session.correction.labels.copy(), colour_at(viewer, layer, index)
+    label = choose_other(panel, index)
+    qtbot.mouseClick(panel.correct.buttons[PICK], LEFT)
+    click(viewer, layer, index, qtbot)
+    changed = before.copy()
+    changed[session.correction.regions.segments == number] = label
+    np.testing.assert_array_equal(layer.data, changed)
+    assert np.abs(colour_at(viewer, layer, index) - colour).max() > 20
+    assert float(panel.review.table.topLevelItem(label - 1).text(ML)) == pytest.approx(
+        (changed == label).sum() * 0.01, abs=0.006
+    )
+    # undone from another plane, with the key
+    viewer.dims.set_current_step(axis, 2)
+    viewer.layers.selection.active = layer
+    qtbot.keyClick(viewer.window._qt_viewer.canvas.native, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    np.testing.assert_array_equal(layer.data, before)
+    assert not panel.correct.undo_button.isEnabled()
+    qtbot.mouseClick(panel.correct.redo_button, LEFT)
+    np.testing.assert_array_equal(layer.data, changed)
+
+
+def test_a_stroke_over_several_supervoxels_is_one_step(viewer, panel, qtbot):
+    layer, correction = panel.layers.tissues, panel.layers.session.correction
+    index, _ = inside(panel)
+    before = correction.labels.copy()
+    label = choose_other(panel, index)
+    qtbot.mouseClick(panel.correct.buttons[BRUSH], LEFT)
+    places = [(18, row, index[2]) for row in range(index[1] - 8, index[1] + 9)]
+    drag(viewer, layer, places, qtbot)
+    ids = {correction.regions.at(place) for place in places} - {None}
+    assert len(ids) > 1
+    expected = before.copy()
+    expected[np.isin(correction.regions.segments, list(ids))] = label
+    np.testing.assert_array_equal(correction.labels, expected)
+    assert correction.edits == 1
+    viewer.dims.set_current_step(0, 3)
+    qtbot.mouseClick(panel.correct.undo_button, LEFT)
+    np.testing.assert_array_equal(correction.labels, before)
+
+
+def test_larger_supervoxels_and_similar_neighbours_are_given_together(viewer, panel, qtbot):
+    layer, correction = panel.layers.tissues, panel.layers.session.correction
+    index, number = inside(panel)
+    label = choose_other(panel, index)
+    qtbot.mouseClick(panel.correct.buttons[PICK], LEFT)
+    panel.correct.size.setValue(1)
+    assert panel.correct.size_name.text() == "medium"
+    before = correction.labels.copy()
+    click(viewer, layer, index, qtbot)
+    expected = before.copy()
+    expected[np.isin(correction.regions.segments, correction.regions.family(number, 1))] = label
+    np.testing.assert_array_equal(correction.labels, expected)
+    qtbot.mouseClick(panel.correct.undo_button, LEFT)
+
+    panel.correct.similar.setChecked(True)
+    panel.correct.tolerance.setValue(10)
+    click(viewer, layer, index, qtbot)
+    expected = before.copy()
+    expected[np.isin(correction.regions.segments, correction.regions.similar(number, 0.5))] = label
+    np.testing.assert_array_equal(correction.labels, expected)
+
+
+def test_the_voxel_brush_is_undone_like_any_other(viewer, panel, qtbot):
+    layer, correction = panel.layers.tissues, panel.layers.session.correction
+    index, _ = inside(panel)
+    before = correction.labels.copy()
+    label = choose_other(panel, index)
+    qtbot.mouseClick(panel.correct.buttons[VOXELS], LEFT)
+    layer.brush_size = 3
+    drag(viewer, layer, [index, (18, index[1] + 1, index[2])], qtbot)
+    painted = np.flatnonzero((correction.labels != before).ravel())
+    assert 0 < len(painted) < 40
+    assert set(correction.labels.ravel()[painted]) == {label}
+    assert correction.edits == 1
+    assert "voxels" in panel.correct.undo_button.toolTip()
+    assert "voxels" in panel.correct.count.text()
+    qtbot.keyClick(viewer.window._qt_viewer.canvas.native, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    np.testing.assert_array_equal(correction.labels, before)
+    assert correction.rows()[label - 1].voxels == (before == label).sum()
+
+
+def test_fill_gives_a_connected_part(viewer, panel, qtbot):
+    layer, correction = panel.layers.tissues, panel.layers.session.correction
+    index, _ = inside(panel)
+    panel.layers.session.give(range(len(correction.regions)), GM)
+    label = choose_other(panel, index)
+    qtbot.mouseClick(panel.correct.buttons[FILL], LEFT)
+    click(viewer, layer, index, qtbot)
+    assert (correction.labels[correction.regions.segments >= 0] == label).mean() > 0.9
+
+
+def test_clicks_that_mean_nothing_change_nothing(viewer, panel, qtbot):
+    layer, correction = panel.layers.tissues, panel.layers.session.correction
+    index, _ = inside(panel)
+    label = choose_other(panel, index)
+    before = correction.labels.copy()
+    qtbot.mouseClick(panel.correct.buttons[PICK], LEFT)
+    click(viewer, layer, (18, 0, 0), qtbot)
+    assert panel.run.status.text() == "There is no supervoxel here."
+    click(viewer, layer, (18, -5, -5), qtbot)
+    click(viewer, layer, index, qtbot, Qt.KeyboardModifier.ShiftModifier)
+    drag(viewer, layer, [index, (18, index[1] + 12, index[2])], qtbot)  # that moves the picture
+    qtbot.mouseClick(panel.correct.buttons[NAVIGATE], LEFT)
+    click(viewer, layer, index, qtbot)
+    np.testing.assert_array_equal(correction.labels, before)
+    qtbot.mouseClick(panel.correct.buttons[PICK], LEFT)
+    viewer.dims.ndisplay = 3
+    qtbot.wait(200)
+    native = viewer.window._qt_viewer.canvas.native
+    qtbot.mouseClick(native, LEFT, pos=QPoint(native.width() // 2, native.height() // 2))
+    np.testing.assert_array_equal(correction.labels, before)
+    assert "leave 3D first" in panel.run.status.text()
+    viewer.dims.ndisplay = 2
+    assert label
+
+
+def test_tissues_are_hidden_and_shown_by_the_table(viewer, panel, qtbot):
+    layer = panel.layers.tissues
+    index, number = inside(panel)
+    panel.layers.refresh(panel.layers.session.give([number], WM))
+    shown = colour_at(viewer, layer, index)
+    panel.review.table.topLevelItem(WM - 1).setCheckState(NAME, Qt.CheckState.Unchecked)
+    qtbot.wait(100)
+    hidden = colour_at(viewer, layer, index)
+    assert np.ptp(hidden) <= 3, "only the grey of the scan is left"
+    assert np.ptp(shown) > 20
+    panel.review.table.topLevelItem(WM - 1).setCheckState(NAME, Qt.CheckState.Checked)
+    qtbot.wait(100)
+    np.testing.assert_allclose(colour_at(viewer, layer, index), shown, atol=2)
+
+
+def test_a_reference_gives_dice_that_follows_edits(viewer, panel, qtbot):
+    correction = panel.layers.session.correction
+    truth = np.roll(correction.labels, 2, axis=1)
+    reference = viewer.add_labels(truth, name="truth", scale=panel.layers.tissues.scale, visible=False)
+    panel.review.reference.value = reference
+    assert "can reach Dice" in panel.review.ceiling.text()
+
+    def check():
+        for label in (CSF, GM, WM):
+            expected = dice(correction.labels == label, truth == label)
+            assert panel.review.table.topLevelItem(label - 1).text(DICE) == (
+                "–" if np.isnan(expected) else f"{expected:.3f}"
+            )
+
+    check()
+    index, _ = inside(panel)
+    choose_other(panel, index)
+    qtbot.mouseClick(panel.correct.buttons[PICK], LEFT)
+    click(viewer, panel.layers.tissues, index, qtbot)
+    assert correction.edits == 1
+    check()
+    other = viewer.add_labels(np.zeros((3, 3, 3), int), name="small")
+    panel.review.reference.value = other
+    assert "has the shape (3, 3, 3)" in panel.run.status.text()
+    assert panel.review.table.topLevelItem(0).text(DICE) == ""
+
+
+def test_doubtful_supervoxels_are_walked_and_drawn(viewer, panel, qtbot):
+    regions = panel.layers.session.correction.regions
+    for number in regions.by_doubt()[:3]:
+        qtbot.mouseClick(panel.review.next_button, LEFT)
+        assert panel.run.status.text().startswith(f"Supervoxel {number} is ")
+        here = panel.layers.index_at(viewer.dims.point)
+        assert regions.segments[here] == number
+    panel.review.doubt.setChecked(True)
+    panel.review.borders.setChecked(True)
+    doubt, borders = panel.layers.doubt, panel.layers.borders
+    inside_brain = regions.segments >= 0
+    np.testing.assert_allclose(doubt.data[inside_brain], regions.uncertainty[regions.segments[inside_brain]])
+    np.testing.assert_array_equal(borders.data, regions.segments + 1)
+    assert borders.contour == 1
+    panel.review.borders.setChecked(False)
+    panel.review.doubt.setChecked(False)
+    assert not borders.visible
+    assert not doubt.visible
+
+
+def test_export_lies_on_the_scan_and_the_report_agrees_with_the_table(
+    panel, oblique_file, tmp_path, monkeypatch, qtbot
+):
+    correction = panel.layers.session.correction
+    panel.layers.session.give([3], WM)
+    panel.review.update_numbers()
+    for name, button in (("out.nii.gz", "labels"), ("out.csv", "report"), ("out.json", "report")):
+        path = tmp_path / name
+        monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, path=path, **__: (str(path), ""))
+        qtbot.mouseClick(getattr(panel.export, f"{button}_button"), LEFT)
+        assert panel.run.status.text().startswith(f"Saved {path}")
+    source, found = nib.load(oblique_file), nib.load(tmp_path / "out.nii.gz")
+    np.testing.assert_allclose(found.affine, source.affine)
+    assert found.header["sform_code"] == source.header["sform_code"]
+    assert found.header["qform_code"] == source.header["qform_code"]
+    volume = read_volume(oblique_file)
+    np.testing.assert_array_equal(np.asarray(found.dataobj), volume.geometry.from_ras(correction.labels.T))
+    assert json.loads((tmp_path / "out.labels.json").read_text()) == {"0": "BG", "1": "CSF", "2": "GM", "3": "WM"}
+    facts = json.loads((tmp_path / "out.json").read_text())
+    assert facts["edits"] == 1
+    assert facts["note"] == "research use only, not a medical device"
+    assert str(tmp_path) not in json.dumps(facts)
+    rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
+    for number, (row, tissue) in enumerate(zip(rows, facts["tissues"], strict=True)):
+        item = panel.review.table.topLevelItem(number)
+        assert row["name"] == tissue["name"] == item.text(NAME)
+        assert f"{float(row['volume_ml']):.2f}" == f"{tissue['volume_ml']:.2f}" == item.text(ML)
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(panel, tmp_path, monkeypatch, qtbot):
+    (tmp_path / "nowhere").write_text("no folder")
+    path = tmp_path / "nowhere" / "out.nii.gz"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(path), ""))
+    qtbot.mouseClick(panel.export.labels_button, LEFT)
+    assert "nowhere" in panel.run.status.text()
+    assert "Saved" not in panel.run.status.text()
+
+
+def test_corrections_are_offered_again_and_not_dropped_unasked(viewer, panel, oblique_file, monkeypatch, qtbot):
+    session = panel.layers.session
+    for number in range(5):
+        session.give([number], WM)
+    expected = session.correction.labels.copy()
+    asked = []
+    monkeypatch.setattr(QMessageBox, "exec", lambda box: asked.append(box.text()) or QMessageBox.StandardButton.Cancel)
+    qtbot.mouseClick(panel.run.run_button, LEFT)
+    assert panel.run.job is None
+    assert asked == ["Segment anew and drop 5 corrections of this scan?"]
+
+    # the scan is closed and opened again, as after a crash
+    viewer.layers.clear()
+    viewer.open(str(oblique_file), plugin="voxpool")
+    assert panel.run.resume_button.isVisible()
+    assert panel.run.resume_button.text().startswith("Go on with 5 corrections of ")
+    qtbot.mouseClick(panel.run.resume_button, LEFT)
+    np.testing.assert_array_equal(panel.layers.session.correction.labels, expected)
+    (labels,) = [layer for layer in viewer.layers if isinstance(layer, Labels)]
+    np.testing.assert_array_equal(labels.data, expected)
+    qtbot.mouseClick(panel.correct.undo_button, LEFT)
+    assert panel.layers.session.correction.edits == 4
