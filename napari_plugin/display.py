@@ -102,6 +102,16 @@ def show_radiological(viewer: "ViewerModel") -> None:
     viewer.scene.camera.orientation2d = ("up", "left")
 
 
+def show_neurological(viewer: "ViewerModel") -> None:
+    """Turn the camera so that the patient's right is on the right."""
+    viewer.scene.camera.orientation2d = ("up", "right")
+
+
+def is_radiological(viewer: "ViewerModel") -> bool:
+    """Whether the patient's right is on the left of the screen."""
+    return str(viewer.scene.camera.orientation2d[1]) == "left"
+
+
 def _world_affine(layer: "Image") -> np.ndarray:
     """The affine of the transposed data: napari's world is (S, A, R), an affine's is (R, A, S)."""
     origin = np.asarray(layer.data_to_world((0, 0, 0)))

@@ -8,7 +8,7 @@ from napari.layers import Image
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QGroupBox, QMessageBox, QScrollArea, QVBoxLayout, QWidget
 
-from napari_voxpool.display import Shown, show_radiological, shown_by
+from napari_voxpool.display import Shown, shown_by
 from napari_voxpool.job import Job, Outcome
 from napari_voxpool.journal import Found, Journal
 from napari_voxpool.session import SegmentationSession, stored_session
@@ -17,6 +17,7 @@ from napari_voxpool.widgets.export import ExportSection
 from napari_voxpool.widgets.layers import SessionLayers
 from napari_voxpool.widgets.review import ReviewSection
 from napari_voxpool.widgets.run import RunSection
+from napari_voxpool.widgets.view import ViewSection
 from voxpool.errors import VoxpoolError
 
 if TYPE_CHECKING:
@@ -35,12 +36,14 @@ class Panel(QWidget):
         self.viewer = napari_viewer
         self.layers: SessionLayers | None = None
         self.run = RunSection(napari_viewer, self._may_replace)
+        self.view = ViewSection(napari_viewer, lambda: self.run.image.value)
         self.review = ReviewSection(napari_viewer, self.run.say)
         self.correct = CorrectSection(self.run.say)
         self.export = ExportSection(self.run.say)
         inside = QWidget()
         column = QVBoxLayout(inside)
         for title, section in {
+            "View": self.view,
             "Segment": self.run,
             "Review": self.review,
             "Correct": self.correct,
@@ -59,7 +62,6 @@ class Panel(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(scroll)
 
-        show_radiological(napari_viewer)
         self.run.finished.connect(self._show)
         self.run.image.changed.connect(self._offer)
         self.run.resume_button.clicked.connect(self.resume)

@@ -1,0 +1,78 @@
+"""Section "View": which side is on the left, window presets, further planes."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from napari.layers import Image
+from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+
+from napari_voxpool.display import is_radiological, show_neurological, show_radiological
+from napari_voxpool.widgets.letters import Letters
+from napari_voxpool.widgets.ortho import OrthogonalViews
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+RADIOLOGICAL, NEUROLOGICAL = "Radiological: right is left", "Neurological: right is right"
+PRESETS = {"Brain": (2.0, 98.0), "All": (0.0, 100.0), "Dark tissue": (0.0, 60.0), "Bright tissue": (40.0, 99.9)}
+"""Window by percentiles of what is not background: MRI has no absolute scale."""
+
+
+class ViewSection(QWidget):
+    """How the scan is shown; never what it is.
+
+    Args:
+        viewer: The viewer.
+        scan: Gives the image that a preset is for, or None.
+    """
+
+    def __init__(self, viewer: "Viewer", scan: Callable[[], Image | None]) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self.scan = scan
+        self.convention_button = QPushButton()
+        self.ortho_button = QPushButton("Three planes")
+        self.preset = QComboBox()
+        self.preset.addItems(["", *PRESETS])
+        # plugins get the viewer in a wrapper that hides its canvas
+        whole = getattr(viewer, "__wrapped__", viewer)
+        self.letters = Letters(whole, whole.window._qt_viewer)
+        buttons, form = QHBoxLayout(), QFormLayout()
+        buttons.addWidget(self.convention_button)
+        buttons.addWidget(self.ortho_button)
+        form.addRow("Window", self.preset)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(buttons)
+        layout.addLayout(form)
+        self.convention_button.clicked.connect(self.turn)
+        self.ortho_button.clicked.connect(self.show_planes)
+        self.preset.currentTextChanged.connect(self.apply_preset)
+        show_radiological(viewer)
+        self._name_convention()
+        viewer.scene.camera.events.orientation.connect(self._name_convention)
+
+    def turn(self) -> None:
+        """Change the side of the screen that the patient's right is on; the data stay as they are."""
+        (show_neurological if is_radiological(self.viewer) else show_radiological)(self.viewer)
+
+    def show_planes(self) -> None:
+        """Open the coronal and the sagittal view."""
+        self.viewer.window.add_dock_widget(
+            OrthogonalViews(self.viewer), name="Three planes", area="right", tabify=False
+        )
+
+    def apply_preset(self, name: str) -> None:
+        """Set the window of the chosen image."""
+        layer = self.scan()
+        if name not in PRESETS or layer is None:
+            return
+        values = np.asarray(layer.data)
+        shown = values[values > values.min()]
+        if shown.size:
+            low, high = np.percentile(shown, PRESETS[name])
+            layer.contrast_limits = (float(low), float(max(high, low + 1e-6)))
+
+    def _name_convention(self) -> None:
+        self.convention_button.setText(RADIOLOGICAL if is_radiological(self.viewer) else NEUROLOGICAL)
