@@ -50,19 +50,19 @@ class Letters(QObject):
         edges = edges_of(self.model)
         for edge, label in self.labels.items():
             label.setText("" if edges is None else getattr(edges, edge))
-            label.adjustSize()
             label.setVisible(edges is not None)
         self._place()
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Qt's hook: stay at the edges when the canvas changes its size."""
-        if event is not None and event.type() == QEvent.Type.Resize:
+        """Qt's hook: stay at the edges when the canvas changes its size; shown for the first time, fonts are known."""
+        if event is not None and event.type() in (QEvent.Type.Resize, QEvent.Type.Show):
             self._place()
         return False
 
     def _place(self) -> None:
         width, height = self._canvas.width(), self._canvas.height()
         for edge, label in self.labels.items():
+            label.adjustSize()
             across, down = (width - label.width()) // 2, (height - label.height()) // 2
             x = {"left": _MARGIN, "right": width - label.width() - _MARGIN}.get(edge, across)
             y = {"top": _MARGIN, "bottom": height - label.height() - _MARGIN}.get(edge, down)

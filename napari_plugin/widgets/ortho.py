@@ -7,8 +7,8 @@ import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Layer
 from napari.qt import QtViewer
-from qtpy.QtCore import QEvent, Qt
-from qtpy.QtGui import QCloseEvent
+from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtGui import QCloseEvent, QShowEvent
 from qtpy.QtWidgets import QLabel, QSplitter, QVBoxLayout, QWidget
 
 from napari_voxpool.widgets.letters import Letters
@@ -119,7 +119,7 @@ class OrthogonalViews(QWidget):
         super().__init__()
         self.viewer = napari_viewer
         self.planes = {name: Plane(napari_viewer, name) for name in PLANES}
-        split = QSplitter(Qt.Orientation.Vertical)
+        split = QSplitter(Qt.Orientation.Horizontal)
         for name, plane in self.planes.items():
             side = QWidget()
             column = QVBoxLayout(side)
@@ -130,7 +130,7 @@ class OrthogonalViews(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(split)
-        self.setMinimumWidth(320)
+        self.setMinimumHeight(300)
         napari_viewer.layers.events.inserted.connect(self._inserted)
         napari_viewer.layers.events.removed.connect(self._removed)
         napari_viewer.dims.events.point.connect(self._moved)
@@ -142,6 +142,11 @@ class OrthogonalViews(QWidget):
             self.close()
         return super().event(event)
 
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Qt's hook: only now the canvases know their size."""
+        super().showEvent(event)
+        QTimer.singleShot(0, self._fit)
+
     def closeEvent(self, event: QCloseEvent | None) -> None:
         """Qt's hook: disconnect from the viewer."""
         if self.planes:
@@ -152,6 +157,10 @@ class OrthogonalViews(QWidget):
         while self.planes:
             self.planes.popitem()[1].close()
         super().closeEvent(event)
+
+    def _fit(self) -> None:
+        for plane in self.planes.values():
+            plane.model.reset_view()
 
     def _inserted(self, event: Any) -> None:
         for plane in self.planes.values():

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.layers import Image
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_voxpool.display import is_radiological, show_neurological, show_radiological
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 RADIOLOGICAL, NEUROLOGICAL = "Radiological: right is left", "Neurological: right is right"
+PLANES_NAME = "Three planes"
 PRESETS = {"Brain": (2.0, 98.0), "All": (0.0, 100.0), "Dark tissue": (0.0, 60.0), "Bright tissue": (40.0, 99.9)}
 """Window by percentiles of what is not background: MRI has no absolute scale."""
 
@@ -32,7 +34,7 @@ class ViewSection(QWidget):
         self.viewer = viewer
         self.scan = scan
         self.convention_button = QPushButton()
-        self.ortho_button = QPushButton("Three planes")
+        self.ortho_button = QPushButton(PLANES_NAME)
         self.preset = QComboBox()
         self.preset.addItems(["", *PRESETS])
         # plugins get the viewer in a wrapper that hides its canvas
@@ -58,10 +60,10 @@ class ViewSection(QWidget):
         (show_neurological if is_radiological(self.viewer) else show_radiological)(self.viewer)
 
     def show_planes(self) -> None:
-        """Open the coronal and the sagittal view."""
-        self.viewer.window.add_dock_widget(
-            OrthogonalViews(self.viewer), name="Three planes", area="right", tabify=False
-        )
+        """Open the coronal and the sagittal view, if they are not open."""
+        if PLANES_NAME not in self.viewer.window.dock_widgets:
+            self.viewer.window.add_dock_widget(OrthogonalViews(self.viewer), name=PLANES_NAME, area="bottom")
+            QTimer.singleShot(0, self.viewer.reset_view)  # its canvas is smaller now
 
     def apply_preset(self, name: str) -> None:
         """Set the window of the chosen image."""

@@ -99,6 +99,8 @@ def test_planes_share_arrays_and_show_the_lesion_on_the_right_side(viewer, head,
         plane = planes[name]
         assert plane.copies[head].data is head.data
         assert letters_of(plane.letters) == letters
+        for label in plane.letters.labels.values():
+            assert label.width() >= label.sizeHint().width(), "a letter is cut off"
         np.testing.assert_allclose(plane.model.dims.point, viewer.dims.point)
         qtbot.wait(100)
         row, column = bright_share(plane.qt.screenshot(flash=False))
