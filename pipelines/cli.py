@@ -5,7 +5,7 @@ import re
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, NoReturn, Optional, TypeVar
 
 import typer
 
@@ -249,6 +249,19 @@ def supervoxels(
         labels=labels,
         console=Console(),
     )
+
+
+@app.command()
+def view(
+    files: Annotated[
+        Optional[list[Path]],  # noqa: UP045 - typer reads the annotation at run time
+        typer.Argument(metavar="[FILE...]", help="NIfTI files to open."),
+    ] = None,
+) -> None:
+    """Open the viewer: segment, review, correct, export."""
+    from voxpool_pipelines.view import view as run_view
+
+    raise typer.Exit(run_view(files or []))
 
 
 @app.command()

@@ -64,7 +64,7 @@ def pretrain(
     if not files:
         raise InputError(f"{maps} holds no label map (*.nii.gz); name the folder of whole-head label maps")
     where = select_device(device)
-    net = _start(init, seed)
+    net, before = _start(init, seed)
     guided = cast(GuidedVoxResNet, net.base)
     with task(console, "reading label maps") as update:
         heads: list[HeadMap] = []
@@ -98,6 +98,7 @@ def pretrain(
         {
             "data": [file.name for file in files],
             "init": init,
+            "before": before,
             "context_iterations": context_iterations,
             "detail_iterations": detail_iterations,
             "seed": seed,
@@ -106,14 +107,15 @@ def pretrain(
     return save_package(net, info, out / "model")
 
 
-def _start(init: str | None, seed: int) -> SupervoxelNet:
+def _start(init: str | None, seed: int) -> tuple[SupervoxelNet, dict[str, object] | None]:
+    """The network to begin with, and how it was trained before."""
     torch.manual_seed(seed)
     if init is None:
-        return cast(SupervoxelNet, create_net(NET, 1, len(CLASSES), head=HEAD))
+        return cast(SupervoxelNet, create_net(NET, 1, len(CLASSES), head=HEAD)), None
     net, info = load_package(init)
     if (info.net, info.head) != (NET, HEAD):
         raise ModelError(f"{init} is a {info.net} with head {info.head}; begin from a model that `pretrain` made")
-    return cast(SupervoxelNet, net)
+    return cast(SupervoxelNet, net), dict(info.training)
 
 
 def _train(

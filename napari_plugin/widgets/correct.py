@@ -67,8 +67,6 @@ class CorrectSection(QWidget):
         """Correct a new result."""
         self.layers = layers
         self.tools = Tools(layers, self._edited, self.say)
-        layers.tissues.bind_key("Control-Z", lambda _: self.undo(), overwrite=True)
-        layers.tissues.bind_key("Control-Shift-Z", lambda _: self.redo(), overwrite=True)
         self.tissue.clear()
         for label, name in layers.session.about.label_names.items():
             self.tissue.addItem("background" if label == 0 else name, label)
@@ -91,8 +89,9 @@ class CorrectSection(QWidget):
         self.buttons[tool].setChecked(True)
 
     def choose(self, label: int) -> None:
-        """Choose the tissue that is given."""
-        self.tissue.setCurrentIndex(self.tissue.findData(label))
+        """Choose the tissue that is given, if there is one of this number."""
+        if self.tissue.findData(label) >= 0:
+            self.tissue.setCurrentIndex(self.tissue.findData(label))
 
     def undo(self) -> None:
         """Take back the last edit."""

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
 
-from napari_voxpool.export import export_labels, export_report
-from napari_voxpool.session import SegmentationSession
+from napari_voxpool.export import NOTE, export_labels, export_report
+from napari_voxpool.picture import export_picture
+from napari_voxpool.widgets.layers import SessionLayers
 from voxpool.errors import VoxpoolError
 
 
@@ -20,29 +21,35 @@ class ExportSection(QWidget):
     def __init__(self, say: Callable[[str], None]) -> None:
         super().__init__()
         self.say = say
-        self.session: SegmentationSession | None = None
+        self.layers: SessionLayers | None = None
         self.labels_button = QPushButton("Labels (NIfTI) …")
         self.report_button = QPushButton("Report (CSV, JSON) …")
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for button in (self.labels_button, self.report_button):
+        self.picture_button = QPushButton("Picture (PNG) …")
+        for button in (self.labels_button, self.report_button, self.picture_button):
             layout.addWidget(button)
         self.labels_button.clicked.connect(self.save_labels)
         self.report_button.clicked.connect(self.save_report)
+        self.picture_button.clicked.connect(self.save_picture)
         self.setEnabled(False)
 
-    def export_session(self, session: SegmentationSession) -> None:
+    def export_session(self, layers: SessionLayers) -> None:
         """Export a new result from now on."""
-        self.session = session
+        self.layers = layers
         self.setEnabled(True)
 
     def save_labels(self) -> None:
         """Ask for a file, and write the labels."""
-        self._save("Save labels", "_labels.nii.gz", "NIfTI (*.nii.gz *.nii)", (".nii.gz", ".nii"), export_labels)
+        self._save("Save labels", "_labels.nii.gz", "NIfTI (*.nii.gz *.nii)", (".nii.gz", ".nii"), _labels)
 
     def save_report(self) -> None:
         """Ask for a file, and write the report."""
-        self._save("Save report", "_report.csv", "CSV (*.csv);;JSON (*.json)", (".csv", ".json"), export_report)
+        self._save("Save report", "_report.csv", "CSV (*.csv);;JSON (*.json)", (".csv", ".json"), _report)
+
+    def save_picture(self) -> None:
+        """Ask for a file, and write the three planes through the point that is looked at."""
+        self._save("Save picture", "_tissues.png", "PNG (*.png)", (".png",), _picture)
 
     def _save(
         self,
@@ -50,11 +57,11 @@ class ExportSection(QWidget):
         ending: str,
         kinds: str,
         suffixes: tuple[str, ...],
-        write: Callable[[SegmentationSession, Path], None],
+        write: Callable[[SessionLayers, Path], None],
     ) -> None:
-        if self.session is None:
+        if self.layers is None:
             return
-        source = self.session.shown.volume.path
+        source = self.layers.session.shown.volume.path
         name = "scan" if source is None else source.name.removesuffix(".gz").removesuffix(".nii")
         proposed = (source.parent if source else Path.home()) / f"{name}{ending}"
         chosen, _ = QFileDialog.getSaveFileName(self, title, str(proposed), kinds)
@@ -64,8 +71,23 @@ class ExportSection(QWidget):
         if not path.name.endswith(suffixes):
             path = path.with_name(path.name + suffixes[0])
         try:
-            write(self.session, path)
+            write(self.layers, path)
         except (VoxpoolError, OSError) as error:
             self.say(f"{error}.")
         else:
             self.say(f"Saved {path}; research use only, not a medical device.")
+
+
+def _labels(layers: SessionLayers, path: Path) -> None:
+    export_labels(layers.session, path)
+
+
+def _report(layers: SessionLayers, path: Path) -> None:
+    export_report(layers.session, path)
+
+
+def _picture(layers: SessionLayers, path: Path) -> None:
+    shape = layers.session.correction.labels.shape
+    here = layers.index_at(layers.viewer.dims.point)
+    index = tuple(min(max(place, 0), size - 1) for place, size in zip(here, shape, strict=True))
+    export_picture(layers.session, path, index, f"voxpool: {NOTE}")

@@ -1,10 +1,12 @@
 """The panel: segment, review, correct, export, one below the other."""
 
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from napari.layers import Image
+from napari.layers import Image, Labels
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QGroupBox, QMessageBox, QScrollArea, QVBoxLayout, QWidget
 
@@ -17,11 +19,14 @@ from napari_voxpool.widgets.export import ExportSection
 from napari_voxpool.widgets.layers import SessionLayers
 from napari_voxpool.widgets.review import ReviewSection
 from napari_voxpool.widgets.run import RunSection
+from napari_voxpool.widgets.tools import BRUSH, FILL, NAVIGATE, PICK, VOXELS
 from napari_voxpool.widgets.view import ViewSection
 from voxpool.errors import VoxpoolError
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
+
+TOOL_KEYS = {"C": NAVIGATE, "V": PICK, "B": BRUSH, "F": FILL, "X": VOXELS}
 
 
 class Panel(QWidget):
@@ -67,6 +72,7 @@ class Panel(QWidget):
         self.run.resume_button.clicked.connect(self.resume)
         self.review.chosen.connect(self.correct.choose)
         self.correct.edited.connect(self.review.update_numbers)
+        self._bind_keys(napari_viewer)
         self._offer()
 
     def _show(self, job: Job, outcome: Outcome) -> None:
@@ -77,9 +83,29 @@ class Panel(QWidget):
     def show_session(self, scan: Image, session: SegmentationSession) -> None:
         """Review a result on its scan; the layers of the result before it stay, but are not edited any more."""
         self.layers = SessionLayers(self.viewer, scan, session)
+        self._bind_keys(self.layers.tissues)  # napari's own keys of a labels layer would come first
         self.review.show_session(self.layers)
         self.correct.edit_session(self.layers)
-        self.export.export_session(session)
+        self.export.export_session(self.layers)
+
+    def hide_or_show(self) -> None:
+        """Hide the tissues, or show them again."""
+        if self.layers is not None:
+            self.layers.tissues.visible = not self.layers.tissues.visible
+
+    def _bind_keys(self, owner: "Viewer | Labels") -> None:
+        actions: dict[str, Callable[[], None]] = {
+            "S": self.run.start,
+            "N": self.review.next_doubtful,
+            "H": self.hide_or_show,
+            "R": self.view.turn,
+            "Control-Z": self.correct.undo,
+            "Control-Shift-Z": self.correct.redo,
+        }
+        actions |= {key: partial(self.correct.take, tool) for key, tool in TOOL_KEYS.items()}
+        actions |= {f"Alt-{label}": partial(self.correct.choose, label) for label in range(10)}
+        for key, act in actions.items():
+            owner.bind_key(key, lambda _, act=act: act(), overwrite=True)
 
     def resume(self) -> None:
         """Go on with the corrections of the chosen image that an earlier session left."""

@@ -87,7 +87,8 @@ def test_every_command_has_its_section():
 def test_viewer_words_of_the_tutorial_are_those_of_the_plugin():
     manifest = yaml.safe_load(read(ROOT / "napari_plugin" / "napari.yaml"))
     page = read(DOCS / "tutorials" / "clinician.md")
-    (widget,) = manifest["contributions"]["widgets"]
+    widget, planes = manifest["contributions"]["widgets"]
+    assert f"*{planes['display_name']}*" in page.replace("\n   ", " ")
     (sample,) = manifest["contributions"]["sample_data"]
     assert f"*Layers → Segment → {widget['display_name']}*" in page
     assert f"*File → Open Sample → {manifest['display_name']} → {sample['display_name']}*" in page

@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from napari.layers import Labels
+from PIL import Image
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
@@ -345,3 +346,62 @@ def test_corrections_are_offered_again_and_not_dropped_unasked(viewer, panel, ob
     np.testing.assert_array_equal(labels.data, expected)
     qtbot.mouseClick(panel.correct.undo_button, LEFT)
     assert panel.layers.session.correction.edits == 4
+
+
+def test_the_picture_shows_the_planes_and_the_tissues(panel, viewer, tmp_path, monkeypatch, qtbot):
+    index, number = inside(panel)
+    panel.layers.session.correction.labels[:] = 0
+    panel.layers.session.take_over()
+    panel.layers.session.give(range(len(panel.layers.session.correction.regions)), CSF)
+    panel.layers.session.give([number], WM)
+    viewer.dims.point = panel.layers.tissues.data_to_world(index)
+    path = tmp_path / "planes.png"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(path), ""))
+    qtbot.mouseClick(panel.export.picture_button, LEFT)
+    assert panel.run.status.text().startswith("Saved ")
+    pixels = np.asarray(Image.open(path)).astype(int)
+    spread = np.ptp(pixels, axis=-1)
+    yellow = (pixels[..., 0] > pixels[..., 2] + 40) & (pixels[..., 1] > pixels[..., 2] + 40)
+    blue = (pixels[..., 2] > pixels[..., 0] + 30) & (spread > 30)
+    top = slice(0, 14 + 360 + 14)
+    assert blue[top].sum() > 1000
+    columns = np.flatnonzero(yellow[top].any(axis=0))
+    assert len(columns) > 10, "the supervoxel is in all three planes"
+    gaps = np.flatnonzero(np.diff(columns) > 50)
+    assert len(gaps) == 2
+
+
+def test_all_goes_by_keys(viewer, panel, qtbot):
+    canvas = viewer.window._qt_viewer.canvas.native
+    correction, layer = panel.layers.session.correction, panel.layers.tissues
+    index, number = inside(panel)
+    panel.layers.session.give([number], CSF)
+    edits = correction.edits
+
+    def press(key, modifier=Qt.KeyboardModifier.NoModifier):
+        qtbot.keyClick(canvas, key, modifier)
+
+    press(Qt.Key.Key_V)
+    assert panel.correct.buttons[PICK].isChecked()
+    press(Qt.Key.Key_3, Qt.KeyboardModifier.AltModifier)
+    assert panel.correct.tissue.currentText() == "WM"
+    press(Qt.Key.Key_9, Qt.KeyboardModifier.AltModifier)
+    assert panel.correct.tissue.currentText() == "WM", "there is no ninth tissue"
+    click(viewer, layer, index, qtbot)
+    assert correction.labels[index] == WM
+    press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert correction.labels[index] == CSF
+    press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier)
+    assert correction.labels[index] == WM
+    assert correction.edits == edits + 1
+    for key, tool in ((Qt.Key.Key_B, BRUSH), (Qt.Key.Key_F, FILL), (Qt.Key.Key_X, VOXELS), (Qt.Key.Key_C, NAVIGATE)):
+        press(key)
+        assert panel.correct.buttons[tool].isChecked()
+    press(Qt.Key.Key_H)
+    assert not layer.visible
+    press(Qt.Key.Key_H)
+    assert layer.visible
+    press(Qt.Key.Key_N)
+    assert panel.run.status.text().startswith("Supervoxel ")
+    press(Qt.Key.Key_R)
+    assert panel.view.convention_button.text().startswith("Neurological")

@@ -274,3 +274,14 @@ def test_an_interruption_that_surfaces_as_another_error_is_still_one(interrupted
     assert done.returncode == code
     assert ("voxpool: interrupted; the same command goes on" in done.stderr) == interrupted
     assert ("Traceback" in done.stderr) == (not interrupted)
+
+
+def test_view_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "no such file" in voxpool("view", tmp_path / "gone.nii.gz", code=3).stderr
+    # a Python that finds no napari
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.util as u\nfind = u.find_spec\n"
+        "u.find_spec = lambda name, *rest: None if name == 'napari' else find(name, *rest)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert 'pip install "voxpool[napari]"' in voxpool("view", code=6).stderr

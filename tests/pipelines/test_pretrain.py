@@ -83,6 +83,7 @@ def test_training_goes_on_from_other_weights(maps: Path, model: Path, tmp_path: 
     again = pretrain(
         maps, tmp_path, init=str(model), context_iterations=0, detail_iterations=1, seed=5, device="cpu", console=QUIET
     )
+    assert load_package(again)[1].training["before"] == load_package(model)[1].training
     before, after = (load_package(place)[0].state_dict() for place in (model, again))
     assert all(torch.equal(before[key], after[key]) for key in before if key.startswith("base.context"))
     assert any(not torch.equal(before[key], after[key]) for key in before if key.startswith("base.detail"))

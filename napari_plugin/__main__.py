@@ -1,0 +1,18 @@
+"""`python -m napari_voxpool [FILE ...]`: napari with the panel, and the files opened by voxpool."""
+
+import sys
+
+import napari
+
+
+def main(paths: list[str]) -> None:
+    """Open a viewer and run it until it is closed."""
+    viewer = napari.Viewer(title="voxpool")
+    if paths:
+        viewer.open(paths, plugin="voxpool")
+    viewer.window.add_plugin_dock_widget("voxpool", "Segment and correct")
+    napari.run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
