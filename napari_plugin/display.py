@@ -30,11 +30,13 @@ class FileSpace:
         geometry: Grid of the file.
         header: Codes of the file, None for a volume made in memory.
         path: The file, None for a volume made in memory.
+        sources: Its DICOM files, or none.
     """
 
     geometry: Geometry
     header: HeaderCodes | None
     path: Path | None
+    sources: tuple[Path, ...] = ()
 
 
 def layer_of_volume(volume: Volume, name: str) -> tuple[np.ndarray, dict[str, Any], str]:
@@ -46,7 +48,7 @@ def layer_of_volume(volume: Volume, name: str) -> tuple[np.ndarray, dict[str, An
         "translate": tuple(float(mm) for mm in ras.affine[:3, 3][::-1]),
         "units": ("mm",) * 3,
         "axis_labels": AXES,
-        "metadata": {METADATA_KEY: FileSpace(volume.geometry, volume.header, volume.path)},
+        "metadata": {METADATA_KEY: FileSpace(volume.geometry, volume.header, volume.path, volume.sources)},
     }
     return volume.geometry.to_ras(volume.array).T, options, "image"
 
@@ -94,7 +96,7 @@ def shown_by(layer: "Image") -> Shown:
     array = array.astype(np.float32, copy=False)
     if not np.isfinite(array).all():
         raise InputError(f"layer {layer.name} holds NaN or infinite voxels; replace them before segmenting")
-    return Shown(Volume(array, space.geometry, space.header, space.path), turned)
+    return Shown(Volume(array, space.geometry, space.header, space.path, sources=space.sources), turned)
 
 
 def show_radiological(viewer: "ViewerModel") -> None:

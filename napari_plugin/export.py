@@ -13,7 +13,7 @@ import numpy as np
 from napari_voxpool.session import SegmentationSession
 from voxpool import __version__
 from voxpool.errors import ResourceError
-from voxpool.io import read_labels, write_json, write_text, write_volume
+from voxpool.io import read_labels, write_json, write_segmentation, write_text, write_volume
 
 NOTE = "research use only, not a medical device"
 
@@ -32,6 +32,23 @@ def export_labels(session: SegmentationSession, path: Path) -> None:
         raise ResourceError(f"{path} does not read back as it was written; check the disk and export again")
     names = {str(label): name for label, name in session.about.label_names.items()}
     write_json(path.with_name(_stem(path) + ".labels.json"), names)
+
+
+def export_dicom(session: SegmentationSession, path: Path) -> None:
+    """Write the labels as DICOM SEG beside the series that was segmented.
+
+    Raises:
+        UsageError: If the scan is no DICOM series, or nothing is labelled.
+        InputError: If the series is gone.
+        ResourceError: If highdicom is missing, or what was written does not read back as it should.
+    """
+    write_segmentation(
+        path,
+        session.shown.store(session.correction.labels),
+        session.shown.volume,
+        label_names=session.about.label_names,
+        algorithm=session.about.model,
+    )
 
 
 def export_report(session: SegmentationSession, path: Path) -> None:

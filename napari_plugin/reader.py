@@ -1,4 +1,4 @@
-"""Opens NIfTI volumes the right way up."""
+"""Opens NIfTI volumes and DICOM folders the right way up."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,22 +7,24 @@ from typing import Any
 import napari
 
 from napari_voxpool.display import layer_of_volume, show_radiological
-from voxpool.io import read_volume
+from voxpool.io import Series, Volume, list_series, read_series, read_volume
 
 ENDINGS = (".nii.gz", ".nii")
+_LOOKED_AT = 20  # files of a folder, to see whether it holds DICOM
+_PREAMBLE = 128
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[Any]] | None:
-    """Return the function that reads these files; npe2's reader hook.
+    """Return the function that reads these files and folders; npe2's reader hook.
 
     Returns:
-        None if one of them is no NIfTI file.
+        None if one of them is neither a NIfTI file nor a folder of DICOM files.
     """
-    return read_layers if all(_name(each) for each in _paths(path)) else None
+    return read_layers if all(_name(each) or _is_dicom_folder(each) for each in _paths(path)) else None
 
 
 def read_layers(path: str | Sequence[str]) -> list[Any]:
-    """Read one image layer per file.
+    """Read one image layer per file, and per chosen series of a folder; none where the choice was cancelled.
 
     Args:
         path: One path or several.
@@ -30,11 +32,48 @@ def read_layers(path: str | Sequence[str]) -> list[Any]:
     Raises:
         InputError: If a file cannot be used.
     """
-    layers = [layer_of_volume(read_volume(each), str(_name(each))) for each in _paths(path)]
+    layers = []
+    for each in _paths(path):
+        name = _name(each)
+        if name is None:
+            layers += [layer_of_volume(volume, title) for volume, title in _read_folder(each)]
+        else:
+            layers.append(layer_of_volume(read_volume(each), name))
     viewer = napari.current_viewer()
     if viewer is not None:
         show_radiological(viewer)
-    return layers
+    # npe2 takes an empty answer for a failure; this is how a reader says that there is nothing to add
+    return layers or [(None,)]
+
+
+def _read_folder(folder: str) -> list[tuple[Volume, str]]:
+    """The volume of a folder, or that of the series which the user chooses."""
+    found = list_series(folder)
+    volumes = [series for series in found if series.problem is None]
+    chosen: Series | None = found[0]
+    if len(found) > 1 and len(volumes) != 1:
+        from napari_voxpool.widgets.series import choose_series
+
+        chosen = choose_series(found)
+    return [] if chosen is None else [(read_series(chosen), chosen.description or "series")]
+
+
+def _is_dicom_folder(path: str) -> bool:
+    """Whether one of the first files of a folder, or of the folders in it, is DICOM."""
+    folder = Path(path)
+    if not folder.is_dir():
+        return False
+    looked_at = 0
+    for file in folder.rglob("*"):
+        if not file.is_file():
+            continue
+        with file.open("rb") as stream:
+            if stream.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM":
+                return True
+        looked_at += 1
+        if looked_at == _LOOKED_AT:
+            break
+    return False
 
 
 def _paths(path: str | Sequence[str]) -> Sequence[str]:

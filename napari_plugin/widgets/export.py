@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QFileDialog, QGridLayout, QPushButton, QWidget
 
-from napari_voxpool.export import NOTE, export_labels, export_report
+from napari_voxpool.export import NOTE, export_dicom, export_labels, export_report
 from napari_voxpool.picture import export_picture
 from napari_voxpool.widgets.layers import SessionLayers
 from voxpool.errors import VoxpoolError
@@ -24,20 +24,26 @@ class ExportSection(QWidget):
         self.layers: SessionLayers | None = None
         self.labels_button = QPushButton("Labels (NIfTI) …")
         self.report_button = QPushButton("Report (CSV, JSON) …")
-        layout = QHBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
         self.picture_button = QPushButton("Picture (PNG) …")
-        for button in (self.labels_button, self.report_button, self.picture_button):
-            layout.addWidget(button)
+        self.dicom_button = QPushButton("DICOM SEG …")
+        layout = QGridLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        buttons = (self.labels_button, self.report_button, self.picture_button, self.dicom_button)
+        for number, button in enumerate(buttons):
+            layout.addWidget(button, *divmod(number, 2))
         self.labels_button.clicked.connect(self.save_labels)
         self.report_button.clicked.connect(self.save_report)
         self.picture_button.clicked.connect(self.save_picture)
+        self.dicom_button.clicked.connect(self.save_dicom)
         self.setEnabled(False)
 
     def export_session(self, layers: SessionLayers) -> None:
         """Export a new result from now on."""
         self.layers = layers
         self.setEnabled(True)
+        is_dicom = bool(layers.session.shown.volume.sources)
+        self.dicom_button.setEnabled(is_dicom)
+        self.dicom_button.setToolTip("" if is_dicom else "The scan is no DICOM series")
 
     def save_labels(self) -> None:
         """Ask for a file, and write the labels."""
@@ -46,6 +52,10 @@ class ExportSection(QWidget):
     def save_report(self) -> None:
         """Ask for a file, and write the report."""
         self._save("Save report", "_report.csv", "CSV (*.csv);;JSON (*.json)", (".csv", ".json"), _report)
+
+    def save_dicom(self) -> None:
+        """Ask for a file, and write a DICOM segmentation."""
+        self._save("Save DICOM SEG", "_tissues.dcm", "DICOM (*.dcm)", (".dcm",), _dicom)
 
     def save_picture(self) -> None:
         """Ask for a file, and write the three planes through the point that is looked at."""
@@ -80,6 +90,10 @@ class ExportSection(QWidget):
 
 def _labels(layers: SessionLayers, path: Path) -> None:
     export_labels(layers.session, path)
+
+
+def _dicom(layers: SessionLayers, path: Path) -> None:
+    export_dicom(layers.session, path)
 
 
 def _report(layers: SessionLayers, path: Path) -> None:

@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QDialog
 
 from napari_voxpool.display import FileSpace, is_radiological, layer_of_volume
 from napari_voxpool.letters import edges_of
+from tests.io.dicom_files import SHAPE, turn, write_series
 from voxpool.data.phantom import phantom
 from voxpool.io import Geometry, Volume
 
@@ -145,3 +148,51 @@ def test_window_presets_are_percentiles_of_what_is_not_background(head, panel):
     inside = head.data[head.data > head.data.min()]
     panel.view.preset.setCurrentText("Dark tissue")
     np.testing.assert_allclose(head.contrast_limits, np.percentile(inside, (0, 60)))
+
+
+def test_a_dicom_folder_asks_which_series(viewer, tmp_path, monkeypatch, qtbot):
+    array = np.random.default_rng(0).integers(0, 900, SHAPE)
+    array[6:, :3, 4:] = 4000  # on the left, in front, above: DICOM's y runs to the back
+    write_series(tmp_path / "a", array, uid="1.2.3.1", name="t1", rotation=turn(5))
+    write_series(tmp_path / "b", array[:, :, :4], uid="1.2.3.2", name="flair")
+    write_series(tmp_path / "c", array[:, :, :1], uid="1.2.3.3", name="scout")
+    seen = []
+
+    def choose(dialog):
+        seen.append(dialog)
+        rows = [dialog.table.topLevelItem(number) for number in range(dialog.table.topLevelItemCount())]
+        assert [row.text(0) for row in rows] == ["t1", "flair", "scout"]
+        assert [bool(row.flags()) for row in rows] == [True, True, False]
+        assert "localiser" in rows[2].text(4)
+        assert dialog.chosen().description == "t1"
+        dialog.table.setCurrentItem(rows[1])
+        return QDialog.DialogCode.Accepted
+
+    monkeypatch.setattr(QDialog, "exec", choose)
+    viewer.open(str(tmp_path), plugin="voxpool")
+    assert [layer.name for layer in viewer.layers] == ["flair"]
+    np.testing.assert_array_equal(viewer.layers[0].data.shape, (4, 10, 9))
+
+    monkeypatch.setattr(QDialog, "exec", lambda dialog: QDialog.DialogCode.Rejected)
+    viewer.open(str(tmp_path), plugin="voxpool")
+    assert len(viewer.layers) == 1
+    assert len(seen) == 1
+
+    viewer.layers.clear()
+    viewer.open(str(tmp_path / "a"), plugin="voxpool")  # one volume: nobody is asked
+    (layer,) = viewer.layers
+    sitk.WriteImage(
+        sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(tmp_path / "a"))),
+        str(tmp_path / "twin.nii.gz"),
+    )
+    viewer.open(str(tmp_path / "twin.nii.gz"), plugin="voxpool")
+    np.testing.assert_array_equal(layer.data, viewer.layers[1].data)
+    np.testing.assert_allclose(layer.extent.world, viewer.layers[1].extent.world, atol=1e-3)
+    assert layer.data[-1, -1, 0] == 4000, "above, in front, on the left"
+
+
+def test_a_broken_dicom_folder_loads_nothing(viewer, tmp_path):
+    write_series(tmp_path / "gap", np.ones(SHAPE), skip=(2,))
+    with pytest.raises(Exception, match="slices are missing"):
+        viewer.open(str(tmp_path / "gap"), plugin="voxpool")
+    assert not viewer.layers

@@ -43,6 +43,7 @@ class Volume:
         header: The source file's codes, None for a volume made in memory.
         path: The source file, None for a volume made in memory.
         notices: What a reader changed or assumed, one sentence each.
+        sources: The DICOM files it was read from, one per slice along the last axis; else empty.
     """
 
     array: np.ndarray
@@ -50,6 +51,7 @@ class Volume:
     header: HeaderCodes | None = None
     path: Path | None = None
     notices: tuple[str, ...] = ()
+    sources: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         if tuple(self.array.shape) != self.geometry.shape:
