@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -98,7 +99,7 @@ def write_segmentation(
     _check(Path(path), masks, [str(one.SOPInstanceUID) for one in slices])
 
 
-def _describe(number: int, name: str, algorithm: str) -> object:
+def _describe(number: int, name: str, algorithm: str) -> Any:
     import highdicom
     from pydicom.sr.codedict import codes
 
