@@ -5,6 +5,7 @@ voxels are reordered and flipped, never resampled. The layer keeps the file's ge
 way back is exact.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 METADATA_KEY = "voxpool"
 AXES = ("S", "A", "R")
 
+_OBLIQUE = 1  # degrees
+
 
 @dataclass(frozen=True)
 class FileSpace:
@@ -31,12 +34,14 @@ class FileSpace:
         header: Codes of the file, None for a volume made in memory.
         path: The file, None for a volume made in memory.
         sources: Its DICOM files, or none.
+        notices: What the reader noticed, one sentence each.
     """
 
     geometry: Geometry
     header: HeaderCodes | None
     path: Path | None
     sources: tuple[Path, ...] = ()
+    notices: tuple[str, ...] = ()
 
 
 def layer_of_volume(volume: Volume, name: str) -> tuple[np.ndarray, dict[str, Any], str]:
@@ -48,7 +53,9 @@ def layer_of_volume(volume: Volume, name: str) -> tuple[np.ndarray, dict[str, An
         "translate": tuple(float(mm) for mm in ras.affine[:3, 3][::-1]),
         "units": ("mm",) * 3,
         "axis_labels": AXES,
-        "metadata": {METADATA_KEY: FileSpace(volume.geometry, volume.header, volume.path, volume.sources)},
+        "metadata": {
+            METADATA_KEY: FileSpace(volume.geometry, volume.header, volume.path, volume.sources, volume.notices)
+        },
     }
     return volume.geometry.to_ras(volume.array).T, options, "image"
 
@@ -88,15 +95,57 @@ def shown_by(layer: "Image") -> Shown:
     data = np.asarray(layer.data)
     if np.iscomplexobj(data):
         raise InputError(f"layer {layer.name} holds complex numbers; choose a layer of real numbers")
-    space = layer.metadata.get(METADATA_KEY)
-    turned = isinstance(space, FileSpace) and space.geometry.ras().shape == data.shape[::-1]
-    if not turned:
-        space = FileSpace(Geometry(data.shape[::-1], _world_affine(layer)), None, None)
+    found = space_of(layer)
+    turned = found is not None
+    space = found or FileSpace(Geometry(data.shape[::-1], _world_affine(layer)), None, None)
     array = space.geometry.from_ras(data.T) if turned else np.ascontiguousarray(data.T)
     array = array.astype(np.float32, copy=False)
     if not np.isfinite(array).all():
         raise InputError(f"layer {layer.name} holds NaN or infinite voxels; replace them before segmenting")
     return Shown(Volume(array, space.geometry, space.header, space.path, sources=space.sources), turned)
+
+
+def describe(layer: "Image") -> str:
+    """What one must know of a volume before trusting its picture: grid, voxel size, how it is stored, what is odd."""
+    space = space_of(layer)
+    if space is None:
+        return ""
+    geometry = space.geometry
+    grid = " × ".join(str(count) for count in geometry.shape)
+    voxel = " × ".join(f"{size:.2f}" for size in geometry.spacing)
+    facts = [f"{grid} voxels of {voxel} mm, stored {geometry.orientation}"]
+    if geometry.obliquity_degrees > _OBLIQUE:
+        facts.append(f"oblique by {geometry.obliquity_degrees:.0f}°: shown along the nearest axes, saved exactly")
+    notices = [notice for notice in space.notices if "oblique" not in notice]
+    return "; ".join(facts) + "".join(f". Note: {notice}" for notice in notices)
+
+
+def body_position(layer: "Image", position: Sequence[float]) -> tuple[float, float, float] | None:
+    """Where a place of the viewer lies in the body: mm to the right, to the front and up, by the file's own affine.
+
+    Args:
+        layer: A layer that voxpool opened.
+        position: The place in napari's world, (S, A, R).
+
+    Returns:
+        None outside the volume, and for layers from elsewhere.
+    """
+    space = space_of(layer)
+    if space is None:
+        return None
+    index = np.asarray(layer.world_to_data(position))
+    if np.any(index < -0.5) or np.any(index > np.array(layer.data.shape) - 0.5):
+        return None
+    x, y, z = (space.geometry.ras().affine @ [*index[::-1], 1])[:3]
+    return float(x), float(y), float(z)
+
+
+def space_of(layer: "Image") -> FileSpace | None:
+    """What voxpool knows of a layer's file; None for layers from elsewhere, and where the layer is not its volume."""
+    space = layer.metadata.get(METADATA_KEY)
+    if not isinstance(space, FileSpace) or space.geometry.ras().shape != tuple(layer.data.shape)[::-1]:
+        return None
+    return space
 
 
 def show_radiological(viewer: "ViewerModel") -> None:

@@ -124,7 +124,8 @@ class Panel(QWidget):
         self.run.say(f"{_corrections(session.correction.edits)} are there again.")
 
     def _offer(self) -> None:
-        """Offer what an earlier session left of the chosen image."""
+        """Say what the chosen image is, and offer what an earlier session left of it."""
+        self.view.show_facts()
         stored = _stored(self.run.image.value)
         self.run.resume_button.setVisible(stored is not None)
         if stored is not None:

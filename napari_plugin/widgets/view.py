@@ -1,14 +1,14 @@
 """Section "View": which side is on the left, window presets, further planes."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
-from napari_voxpool.display import is_radiological, show_neurological, show_radiological
+from napari_voxpool.display import body_position, describe, is_radiological, show_neurological, show_radiological
 from napari_voxpool.widgets.letters import Letters
 from napari_voxpool.widgets.ortho import OrthogonalViews
 
@@ -40,6 +40,8 @@ class ViewSection(QWidget):
         # plugins get the viewer in a wrapper that hides its canvas
         whole = getattr(viewer, "__wrapped__", viewer)
         self.letters = Letters(whole, whole.window._qt_viewer)
+        self.facts, self.here = QLabel(), QLabel()
+        self.facts.setWordWrap(True)
         buttons, form = QHBoxLayout(), QFormLayout()
         buttons.addWidget(self.convention_button)
         buttons.addWidget(self.ortho_button)
@@ -48,12 +50,20 @@ class ViewSection(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(buttons)
         layout.addLayout(form)
+        layout.addWidget(self.facts)
+        layout.addWidget(self.here)
         self.convention_button.clicked.connect(self.turn)
         self.ortho_button.clicked.connect(self.show_planes)
         self.preset.currentTextChanged.connect(self.apply_preset)
         show_radiological(viewer)
         self._name_convention()
         viewer.scene.camera.events.orientation.connect(self._name_convention)
+        whole.mouse_move_callbacks.append(self._show_place)
+
+    def show_facts(self) -> None:
+        """Say what is known of the chosen image."""
+        layer = self.scan()
+        self.facts.setText("" if layer is None else describe(layer))
 
     def turn(self) -> None:
         """Change the side of the screen that the patient's right is on; the data stay as they are."""
@@ -78,3 +88,14 @@ class ViewSection(QWidget):
 
     def _name_convention(self) -> None:
         self.convention_button.setText(RADIOLOGICAL if is_radiological(self.viewer) else NEUROLOGICAL)
+
+    def _show_place(self, _: object, event: Any) -> None:
+        """Say where in the body the mouse points: napari's own status knows nothing of oblique scans."""
+        layer = self.scan()
+        place = None if layer is None or layer.ndim != len(event.position) else body_position(layer, event.position)
+        if place is None:
+            self.here.setText("")
+            return
+        sides = ("LR", "PA", "IS")
+        text = ", ".join(f"{side[mm >= 0]} {abs(mm):.1f}" for side, mm in zip(sides, place, strict=True))
+        self.here.setText(f"At {text} mm")

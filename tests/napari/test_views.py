@@ -1,5 +1,7 @@
 """Three planes, letters and the side of the patient, in a real window."""
 
+import re
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -10,7 +12,7 @@ from napari_voxpool.display import FileSpace, is_radiological, layer_of_volume
 from napari_voxpool.letters import edges_of
 from tests.io.dicom_files import SHAPE, turn, write_series
 from voxpool.data.phantom import phantom
-from voxpool.io import Geometry, Volume
+from voxpool.io import Geometry, Volume, read_volume
 
 LEFT = Qt.MouseButton.LeftButton
 
@@ -196,3 +198,28 @@ def test_a_broken_dicom_folder_loads_nothing(viewer, tmp_path):
     with pytest.raises(Exception, match="slices are missing"):
         viewer.open(str(tmp_path / "gap"), plugin="voxpool")
     assert not viewer.layers
+
+
+def test_the_place_under_the_mouse_is_that_of_the_file(viewer, oblique_file, qtbot):
+    viewer.open(str(oblique_file), plugin="voxpool")
+    layer = viewer.layers[0]
+    _, panel = viewer.window.add_plugin_dock_widget("voxpool", "Segment and correct")
+    qtbot.waitUntil(panel.isVisible)
+    assert "stored PIL" in panel.view.facts.text()
+    assert "oblique by 10°" in panel.view.facts.text()
+    viewer.dims.set_current_step(0, 11)
+    viewer.reset_view()
+    qtbot.wait(200)
+    canvas = viewer.window._qt_viewer.canvas
+    world = np.asarray(layer.data_to_world((11, 30, 22)))
+    scene = canvas.view.scene.transform.map([world[2], world[1], 0, 1])
+    qtbot.mouseMove(canvas.native, QPoint(*(round(each) for each in scene[:2] / scene[3])))
+    qtbot.wait(50)
+    geometry = read_volume(oblique_file).geometry
+    x, y, z = (geometry.ras().affine @ [22, 30, 11, 1])[:3]
+    said = re.fullmatch(r"At ([LR]) ([\d.]+), ([PA]) ([\d.]+), ([IS]) ([\d.]+) mm", panel.view.here.text()).groups()
+    found = [(1 if side in "RAS" else -1) * float(mm) for side, mm in zip(said[::2], said[1::2], strict=True)]
+    np.testing.assert_allclose(found, (x, y, z), atol=1.0)  # the voxel's middle, give or take half a pixel
+    qtbot.mouseMove(canvas.native, QPoint(2, 2))
+    qtbot.wait(50)
+    assert panel.view.here.text() == ""
