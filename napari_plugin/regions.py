@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
+from scipy import ndimage
 
 from voxpool.supervoxels import nest_segments
 
@@ -64,6 +65,10 @@ class Regions:
         parents = self._hierarchy[level - 1]
         return [int(each) for each in np.flatnonzero(parents == parents[number])]
 
+    def prepare(self) -> None:
+        """Find out all that `family` and `similar` need: seconds, so better in a thread than at the first click."""
+        _ = self._hierarchy, self._adjacency
+
     def similar(self, number: int, tolerance: float) -> list[int]:
         """Supervoxels that this one reaches over neighbours whose brightness differs from its own by less.
 
@@ -105,10 +110,10 @@ class Regions:
     @cached_property
     def _adjacency(self) -> tuple[np.ndarray, np.ndarray]:
         """Where the neighbours of each supervoxel begin, and the neighbours."""
-        pairs = []
-        for axis in range(self.segments.ndim):
-            low = np.moveaxis(self.segments, axis, 0)[:-1].reshape(-1)
-            high = np.moveaxis(self.segments, axis, 0)[1:].reshape(-1)
+        pairs, inside = [], self.segments[self._box]
+        for axis in range(inside.ndim):
+            low = np.moveaxis(inside, axis, 0)[:-1].reshape(-1)
+            high = np.moveaxis(inside, axis, 0)[1:].reshape(-1)
             touch = (low != high) & (low >= 0) & (high >= 0)
             codes = np.unique(low[touch].astype(np.int64) * len(self) + high[touch])
             pairs.append(np.stack(np.divmod(codes, len(self))))
@@ -119,4 +124,9 @@ class Regions:
     @cached_property
     def _hierarchy(self) -> tuple[np.ndarray, ...]:
         counts = [max(1, len(self) // share) for share in COARSER]
-        return nest_segments(self.segments, self._image, counts).parents
+        return nest_segments(self.segments[self._box], self._image[self._box], counts).parents
+
+    @cached_property
+    def _box(self) -> tuple[slice, ...]:
+        """The part of the volume that holds all supervoxels."""
+        return ndimage.find_objects((self.segments >= 0).view(np.int8))[0]

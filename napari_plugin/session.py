@@ -119,13 +119,11 @@ class SegmentationSession:
         return edit
 
 
-def stored_session(shown: Shown) -> tuple[Journal, Found] | None:
-    """The journal of a scan, if there is one with edits that were not left behind."""
-    journal = Journal(journal_folder(fingerprint(shown.volume)))
+def stored_session(scan: str) -> tuple[Journal, Found] | None:
+    """The journal of a scan, by its fingerprint, if there is one with edits."""
+    journal = Journal(journal_folder(scan))
     found = journal.read()
-    if found is None or not found.lines or found.arrays["labels"].shape != shown.show(shown.volume.array).shape:
-        return None
-    return journal, found
+    return None if found is None or not found.lines else (journal, found)
 
 
 def _correction(shown: Shown, about: About, arrays: dict[str, np.ndarray]) -> Correction:

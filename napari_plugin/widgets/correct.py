@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from napari.qt.threading import create_worker
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QButtonGroup,
@@ -75,8 +76,9 @@ class CorrectSection(QWidget):
         for tool, button in self.buttons.items():
             button.setEnabled(has_regions or tool in (NAVIGATE, VOXELS))
         self.setEnabled(True)
-        self._set_size(self.size.value())
-        self._set_tolerance()
+        self.size.setValue(0)
+        self.similar.setChecked(False)
+        self._prepare(layers)
         self.take(NAVIGATE)
         self._show_state()
 
@@ -136,6 +138,23 @@ class CorrectSection(QWidget):
         self.size.setAccessibleName("Size of supervoxels")
         self.tolerance.setAccessibleName("How alike neighbours must be")
         self.setEnabled(False)
+
+    def _prepare(self, layers: SessionLayers) -> None:
+        """Have the larger supervoxels and the neighbours found, in a thread; until then clicks mean fine ones."""
+        for widget in (self.size, self.similar, self.tolerance):
+            widget.setEnabled(False)
+        regions = layers.session.correction.regions
+        if regions is None:
+            return
+
+        def ready() -> None:
+            if self.layers is layers:
+                for widget in (self.size, self.similar, self.tolerance):
+                    widget.setEnabled(True)
+
+        worker = create_worker(regions.prepare, _start_thread=False)
+        worker.finished.connect(ready)
+        worker.start()
 
     def _set_tissue(self) -> None:
         label = self.tissue.currentData()

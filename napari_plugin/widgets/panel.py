@@ -3,16 +3,18 @@
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from napari.layers import Image, Labels
+from napari.qt.threading import create_worker
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QGroupBox, QMessageBox, QScrollArea, QVBoxLayout, QWidget
 
-from napari_voxpool.display import Shown, shown_by
+from napari_voxpool.display import shown_by
 from napari_voxpool.job import Job, Outcome
-from napari_voxpool.journal import Found, Journal
+from napari_voxpool.journal import fingerprint
 from napari_voxpool.session import SegmentationSession, stored_session
 from napari_voxpool.widgets.correct import CorrectSection
 from napari_voxpool.widgets.export import ExportSection
@@ -40,6 +42,7 @@ class Panel(QWidget):
         super().__init__()
         self.viewer = napari_viewer
         self.layers: SessionLayers | None = None
+        self._prints: WeakKeyDictionary[Image, str] = WeakKeyDictionary()
         self.run = RunSection(napari_viewer, self._may_replace)
         self.view = ViewSection(napari_viewer, lambda: self.run.image.value)
         self.review = ReviewSection(napari_viewer, self.run.say)
@@ -110,35 +113,50 @@ class Panel(QWidget):
     def resume(self) -> None:
         """Go on with the corrections of the chosen image that an earlier session left."""
         scan = self.run.image.value
-        stored = _stored(scan)
-        if stored is None:
+        if scan is None:
             return
-        shown, journal, found = stored
-        try:
-            session = SegmentationSession.resume(shown, journal, found)
-        except VoxpoolError as error:
-            self.run.say(f"{error}.")
-            return
-        self.show_session(scan, session)
-        self.run.resume_button.hide()
-        self.run.say(f"{_corrections(session.correction.edits)} are there again.")
+        self.run.resume_button.setEnabled(False)
+        self.run.say("Bringing the corrections back …")
+
+        def show(result: SegmentationSession | str) -> None:
+            self.run.resume_button.setEnabled(True)
+            if isinstance(result, str):
+                self.run.say(result)
+            elif scan in self.viewer.layers:
+                self.show_session(scan, result)
+                self.run.resume_button.hide()
+                self.run.say(f"{_corrections(result.correction.edits)} are there again.")
+
+        _in_thread(_resume, show, scan)
 
     def _offer(self) -> None:
         """Say what the chosen image is, and offer what an earlier session left of it."""
         self.view.show_facts()
-        stored = _stored(self.run.image.value)
-        self.run.resume_button.setVisible(stored is not None)
-        if stored is not None:
-            found = stored[2]
-            when = datetime.fromtimestamp(found.lines[-1]["at"]).strftime("%d %b, %H:%M")
-            self.run.resume_button.setText(f"Go on with {_corrections(len(found.lines))} of {when}")
+        self.run.resume_button.hide()
+        scan = self.run.image.value
+        if scan is None:
+            return
+
+        def offer(print_: str | None) -> None:
+            if print_ is None:
+                return  # a run says what is wrong with the layer
+            self._prints[scan] = print_
+            stored = stored_session(print_)
+            if stored is not None and self.run.image.value is scan:
+                lines = stored[1].lines
+                when = datetime.fromtimestamp(lines[-1]["at"]).strftime("%d %b, %H:%M")
+                self.run.resume_button.setText(f"Go on with {_corrections(len(lines))} of {when}")
+                self.run.resume_button.show()
+
+        _in_thread(_fingerprint, offer, scan)
 
     def _may_replace(self, scan: Image) -> bool:
         """Ask before corrections are lost."""
-        stored = _stored(scan)
+        print_ = self._prints.get(scan) or _fingerprint(scan)
+        stored = None if print_ is None else stored_session(print_)
         if stored is None:
             return True
-        count = _corrections(len(stored[2].lines))
+        count = _corrections(len(stored[1].lines))
         question = QMessageBox(self)
         question.setText(f"Segment anew and drop {count} of this scan?")
         question.setStandardButtons(QMessageBox.StandardButton.Discard | QMessageBox.StandardButton.Cancel)
@@ -146,17 +164,31 @@ class Panel(QWidget):
         return bool(question.exec() == QMessageBox.StandardButton.Discard)
 
 
-def _stored(scan: Image | None) -> tuple[Shown, Journal, Found] | None:
-    """What an earlier session left of an image."""
-    # a layer that is read from a disk as it is looked at would make the window wait
-    if scan is None or not isinstance(scan.data, np.ndarray):
+def _fingerprint(scan: Image) -> str | None:
+    """What a layer's journal is found by; None if it is no volume that can be segmented."""
+    if not isinstance(scan.data, np.ndarray):  # read from a disk as it is looked at, it would take long
         return None
     try:
-        shown = shown_by(scan)
+        return fingerprint(shown_by(scan).volume)
     except VoxpoolError:
-        return None  # a run says what is wrong with the layer
-    stored = stored_session(shown)
-    return None if stored is None else (shown, *stored)
+        return None
+
+
+def _resume(scan: Image) -> SegmentationSession | str:
+    """A stored result with its edits, or why it cannot be had."""
+    try:
+        shown = shown_by(scan)
+        stored = stored_session(fingerprint(shown.volume))
+        return "The corrections are gone." if stored is None else SegmentationSession.resume(shown, *stored)
+    except VoxpoolError as error:
+        return f"{error}."
+
+
+def _in_thread(work: Callable[..., Any], then: Callable[[Any], None], *arguments: object) -> None:
+    """Do what takes long in a thread, and the rest in the window's own."""
+    worker = create_worker(work, *arguments, _start_thread=False)
+    worker.returned.connect(then)
+    worker.start()
 
 
 def _corrections(count: int) -> str:

@@ -153,6 +153,7 @@ def test_larger_supervoxels_and_similar_neighbours_are_given_together(viewer, pa
     index, number = inside(panel)
     label = choose_other(panel, index)
     qtbot.mouseClick(panel.correct.buttons[PICK], LEFT)
+    qtbot.waitUntil(panel.correct.size.isEnabled, timeout=WAIT)
     panel.correct.size.setValue(1)
     assert panel.correct.size_name.text() == "medium"
     before = correction.labels.copy()
@@ -338,9 +339,10 @@ def test_corrections_are_offered_again_and_not_dropped_unasked(viewer, panel, ob
     # the scan is closed and opened again, as after a crash
     viewer.layers.clear()
     viewer.open(str(oblique_file), plugin="voxpool")
-    assert panel.run.resume_button.isVisible()
+    qtbot.waitUntil(panel.run.resume_button.isVisible, timeout=WAIT)
     assert panel.run.resume_button.text().startswith("Go on with 5 corrections of ")
     qtbot.mouseClick(panel.run.resume_button, LEFT)
+    qtbot.waitUntil(lambda: panel.run.status.text() == "5 corrections are there again.", timeout=WAIT)
     np.testing.assert_array_equal(panel.layers.session.correction.labels, expected)
     (labels,) = [layer for layer in viewer.layers if isinstance(layer, Labels)]
     np.testing.assert_array_equal(labels.data, expected)

@@ -204,9 +204,9 @@ def begin(shown, scene):
 
 
 def test_a_crash_loses_no_edit(shown, scene):
-    assert stored_session(shown) is None
+    assert stored_session(fingerprint(shown.volume)) is None
     session = begin(shown, scene)
-    assert stored_session(shown) is None, "without an edit there is nothing to go on with"
+    assert stored_session(fingerprint(shown.volume)) is None, "without an edit there is nothing to go on with"
     session.give([5, 6], 1)
     session.give([7], 3)
     session.correction.labels.reshape(-1)[4000:4020] = 2
@@ -219,7 +219,7 @@ def test_a_crash_loses_no_edit(shown, scene):
     # what a killed process leaves: the files as they are, and perhaps half a line
     with (session.journal.folder / "edits.jsonl").open("a") as file:
         file.write('\n{"do":"give","ids":[1')
-    journal, found = stored_session(shown)
+    journal, found = stored_session(fingerprint(shown.volume))
     again = SegmentationSession.resume(shown, journal, found)
     np.testing.assert_array_equal(again.correction.labels, session.correction.labels)
     assert again.correction.edits == session.correction.edits == 4
@@ -230,7 +230,8 @@ def test_a_crash_loses_no_edit(shown, scene):
     # and it goes on
     again.give([9], 1)
     np.testing.assert_array_equal(
-        SegmentationSession.resume(shown, *stored_session(shown)).correction.labels, again.correction.labels
+        SegmentationSession.resume(shown, *stored_session(fingerprint(shown.volume))).correction.labels,
+        again.correction.labels,
     )
 
 
@@ -238,22 +239,22 @@ def test_a_journal_of_another_scan_or_a_damaged_one_is_not_offered(shown, scene)
     session = begin(shown, scene)
     session.give([5], 1)
     other = Shown(Volume(shown.volume.array + 1, shown.volume.geometry), turned=False)
-    assert stored_session(other) is None
+    assert stored_session(fingerprint(other.volume)) is None
     (session.journal.folder / "result.npz").write_bytes(b"no archive")
-    assert stored_session(shown) is None
+    assert stored_session(fingerprint(shown.volume)) is None
 
 
 def test_a_line_that_means_nothing_is_refused(shown, scene):
     session = begin(shown, scene)
     session.journal.note("conjure", label=3)
     with pytest.raises(InputError, match="conjure"):
-        SegmentationSession.resume(shown, *stored_session(shown))
+        SegmentationSession.resume(shown, *stored_session(fingerprint(shown.volume)))
 
 
 def test_a_new_result_replaces_the_journal(shown, scene):
     begin(shown, scene).give([5], 1)
     begin(shown, scene)
-    assert stored_session(shown) is None
+    assert stored_session(fingerprint(shown.volume)) is None
     assert (
         json.loads((Journal(begin(shown, scene).journal.folder).folder / "about.json").read_text())["model"] == "test"
     )
