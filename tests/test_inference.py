@@ -12,7 +12,7 @@ from voxpool.data.phantom import phantom
 from voxpool.data.transforms import PreprocessConfig, SupervoxelConfig
 from voxpool.engine import to_device
 from voxpool.errors import Cancelled, InputError, ResourceError, UsageError
-from voxpool.inference import Segmenter, _unlikely, select_device
+from voxpool.inference import Segmenter, _warnings, select_device
 from voxpool.io import Geometry, Volume, read_volume, write_volume
 from voxpool.model_package import ModelInfo, save_package
 from voxpool.nets import HEADS, SupervoxelNet, VoxResNet, create_net
@@ -309,10 +309,20 @@ def test_conventions_are_for_models_of_heads() -> None:
         segmenter.segment(volume, convention="all-csf")
 
 
-def test_small_brains_and_doubtful_labels_are_warned_of() -> None:
-    assert _unlikely({"GM": 700.0, "WM": 500.0}, {"GM": 0.8, "WM": 0.7}) == ()
-    (small,) = _unlikely({"GM": 300.0, "WM": 200.0}, {"GM": 0.8, "WM": 0.7})
+def test_small_brains_empty_places_and_doubtful_labels_are_warned_of() -> None:
+    rng = np.random.default_rng(0)
+    array = rng.normal(500, 50, (40, 40, 40)).astype(np.float32)
+    array[20:] = 0  # half of the picture is air
+    volume = Volume(array, Geometry(array.shape, np.diag([4.0, 4, 4, 1])))
+    head = np.zeros(array.shape, np.uint8)
+    head[2:18] = 1
+    sound = {"GM": 700.0, "WM": 500.0}, {"GM": 0.8, "WM": 0.7}
+    assert _warnings(volume, head, *sound) == ()
+    (small,) = _warnings(volume, head, {"GM": 300.0, "WM": 200.0}, sound[1])
     assert "measures 500 mL" in small
-    (unsure,) = _unlikely({"GM": 700.0, "WM": 500.0}, {"GM": 0.5, "WM": 0.4})
+    (unsure,) = _warnings(volume, head, sound[0], {"GM": 0.5, "WM": 0.4})
     assert "expects 45% of its labels" in unsure
-    assert len(_unlikely({}, {})) == 2
+    head[10:30] = 2  # 18 of 28 planes show something
+    (empty,) = _warnings(volume, head, *sound)
+    assert "36% of the labels lie where the image shows nothing" in empty
+    assert len(_warnings(volume, np.zeros_like(head), {}, {})) == 2

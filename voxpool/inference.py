@@ -33,6 +33,9 @@ LEAST_QUALITY = 0.6
 STAGES = ("prepare", "context", "supervoxels", "network", "labels")
 """What segmenting a volume consists of, in this order; "context" for models of whole heads alone."""
 
+MOST_EMPTY = 0.25
+"""An MRI shows something everywhere in a brain; a larger share of labels on the image's lowest value is nonsense."""
+
 ProgressCallback = Callable[[str, float], None]
 CancelCallback = Callable[[], bool]
 
@@ -191,7 +194,7 @@ class Segmenter:
             segments=shifted,
             confidence=confidence,
             uncertainty=uncertainty,
-            warnings=(*unlike_head_mri(volumes[0]), *_unlikely(volumes_ml, confidence)) if guided else (),
+            warnings=_warnings(volumes[0], on_grid, volumes_ml, confidence) if guided else (),
         )
 
     def _classes(self, convention: str | None) -> tuple[dict[int, str], Sequence[int] | None]:
@@ -293,15 +296,21 @@ def _mean_by(ids: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
     return sums / np.maximum(np.bincount(ids, minlength=count), 1)
 
 
-def _unlikely(volumes_ml: dict[str, float], confidence: dict[str, float]) -> tuple[str, ...]:
-    """Warnings where a brain is smaller or larger than brains are, or the model does not trust its own labels."""
+def _warnings(
+    volume: Volume, labels: np.ndarray, volumes_ml: dict[str, float], confidence: dict[str, float]
+) -> tuple[str, ...]:
+    """Why a segmentation of a head may be nonsense: its image, its size, or what the model thinks of it."""
     low, high = BRAIN_ML
     brain_ml, sure = sum(volumes_ml.values()), float(np.mean(list(confidence.values()) or [0.0]))
-    warnings = []
+    inside = volume.array[labels > 0]
+    empty = float(np.mean(inside == volume.array.min())) if inside.size else 0.0
+    warnings = list(unlike_head_mri(volume))
     if not low <= brain_ml <= high:
         warnings.append(
             f"the brain measures {brain_ml:.0f} mL, which is unlikely ({low} to {high}); look at the labels"
         )
+    if empty > MOST_EMPTY:
+        warnings.append(f"{empty:.0%} of the labels lie where the image shows nothing; is it an MRI of a head?")
     if sure < LEAST_QUALITY:
         warnings.append(f"the model expects {sure:.0%} of its labels to be right only; look at the labels")
     return tuple(warnings)
