@@ -17,7 +17,7 @@ from voxpool.io import Geometry, HeaderCodes, Volume
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image
+    from napari.layers import Image, Labels
 
 METADATA_KEY = "voxpool"
 AXES = ("S", "A", "R")
@@ -95,14 +95,21 @@ def shown_by(layer: "Image") -> Shown:
     data = np.asarray(layer.data)
     if np.iscomplexobj(data):
         raise InputError(f"layer {layer.name} holds complex numbers; choose a layer of real numbers")
-    found = space_of(layer)
-    turned = found is not None
-    space = found or FileSpace(Geometry(data.shape[::-1], _world_affine(layer)), None, None)
-    array = space.geometry.from_ras(data.T) if turned else np.ascontiguousarray(data.T)
+    geometry, turned = geometry_of(layer)
+    array = geometry.from_ras(data.T) if turned else np.ascontiguousarray(data.T)
     array = array.astype(np.float32, copy=False)
     if not np.isfinite(array).all():
         raise InputError(f"layer {layer.name} holds NaN or infinite voxels; replace them before segmenting")
-    return Shown(Volume(array, space.geometry, space.header, space.path, sources=space.sources), turned)
+    space = space_of(layer) or FileSpace(geometry, None, None)
+    return Shown(Volume(array, geometry, space.header, space.path, sources=space.sources), turned)
+
+
+def geometry_of(layer: "Image | Labels") -> tuple[Geometry, bool]:
+    """The grid that a 3D layer's voxels have: its file's (True), shown along the body axes, or napari's own (False)."""
+    space = space_of(layer)
+    if space is not None:
+        return space.geometry, True
+    return Geometry(tuple(layer.data.shape)[::-1], _world_affine(layer)), False
 
 
 def describe(layer: "Image") -> str:
@@ -140,7 +147,7 @@ def body_position(layer: "Image", position: Sequence[float]) -> tuple[float, flo
     return float(x), float(y), float(z)
 
 
-def space_of(layer: "Image") -> FileSpace | None:
+def space_of(layer: "Image | Labels") -> FileSpace | None:
     """What voxpool knows of a layer's file; None for layers from elsewhere, and where the layer is not its volume."""
     space = layer.metadata.get(METADATA_KEY)
     if not isinstance(space, FileSpace) or space.geometry.ras().shape != tuple(layer.data.shape)[::-1]:
@@ -163,7 +170,7 @@ def is_radiological(viewer: "ViewerModel") -> bool:
     return str(viewer.scene.camera.orientation2d[1]) == "left"
 
 
-def _world_affine(layer: "Image") -> np.ndarray:
+def _world_affine(layer: "Image | Labels") -> np.ndarray:
     """The affine of the transposed data: napari's world is (S, A, R), an affine's is (R, A, S)."""
     origin = np.asarray(layer.data_to_world((0, 0, 0)))
     steps = [np.asarray(layer.data_to_world(index)) - origin for index in np.eye(3)]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from magicgui.widgets import ComboBox, create_widget
-from napari.layers import Labels
+from napari.layers import Layer
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import (
@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_voxpool.reference import reference_of
 from napari_voxpool.tissues import label_colours
 from napari_voxpool.widgets.layers import SessionLayers
 from voxpool.errors import VoxpoolError
@@ -50,7 +51,7 @@ class ReviewSection(QWidget):
         self.say = say
         self.layers: SessionLayers | None = None
         self.table = QTreeWidget()
-        self.reference = cast(ComboBox, create_widget(annotation=Labels, options={"nullable": True}))
+        self.reference = cast(ComboBox, create_widget(annotation=Layer, options={"nullable": True}))
         self.ceiling = QLabel()
         self.borders = QCheckBox("Supervoxel borders")
         self.doubt = QCheckBox("Doubt")
@@ -106,7 +107,7 @@ class ReviewSection(QWidget):
         self.table.setAccessibleName("Tissues")
         form = QFormLayout()
         form.addRow("Reference", self.reference.native)
-        self.reference.tooltip = "Labels layer to compare with: Dice in the table follows every edit"
+        self.reference.tooltip = "Label map to compare with: Dice in the table follows every edit"
         boxes = QHBoxLayout()
         for widget in (self.borders, self.doubt, self.next_button):
             widget.setEnabled(False)
@@ -160,12 +161,16 @@ class ReviewSection(QWidget):
         if self.layers is None:
             return
         correction = self.layers.session.correction
-        layer = self.reference.value
+        layer, labels = self.reference.value, None
+        if layer in (self.layers.tissues, self.layers.scan):
+            self.say("This layer belongs to the result itself; choose another as reference.")
+            layer = None
         try:
-            if layer is self.layers.tissues:
-                self.say("This layer is the result itself; choose another as reference.")
-                layer = None
-            correction.compare_with(None if layer is None else np.asarray(layer.data))
+            if layer is not None:
+                labels, resampled = reference_of(layer, self.layers.scan, self.layers.session.shown)
+                if resampled:
+                    self.say(f"{layer.name} lies on another grid: it is compared by its nearest voxels.")
+            correction.compare_with(labels)
         except VoxpoolError as error:
             correction.compare_with(None)
             self.say(f"{error}.")

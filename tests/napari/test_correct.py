@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from napari_voxpool.widgets.review import DICE, ML, NAME
 from napari_voxpool.widgets.tools import BRUSH, FILL, NAVIGATE, PICK, VOXELS
-from voxpool.io import read_volume
+from voxpool.io import Geometry, Volume, read_volume, write_volume
 from voxpool.metrics import dice
 
 LEFT = Qt.MouseButton.LeftButton
@@ -243,7 +243,8 @@ def test_tissues_are_hidden_and_shown_by_the_table(viewer, panel, qtbot):
 def test_a_reference_gives_dice_that_follows_edits(viewer, panel, qtbot):
     correction = panel.layers.session.correction
     truth = np.roll(correction.labels, 2, axis=1)
-    reference = viewer.add_labels(truth, name="truth", scale=panel.layers.tissues.scale, visible=False)
+    place = {"scale": panel.layers.tissues.scale, "translate": panel.layers.tissues.translate}
+    reference = viewer.add_labels(truth, name="truth", visible=False, **place)
     panel.review.reference.value = reference
     assert "can reach Dice" in panel.review.ceiling.text()
 
@@ -261,10 +262,35 @@ def test_a_reference_gives_dice_that_follows_edits(viewer, panel, qtbot):
     click(viewer, panel.layers.tissues, index, qtbot)
     assert correction.edits == 1
     check()
-    other = viewer.add_labels(np.zeros((3, 3, 3), int), name="small")
-    panel.review.reference.value = other
-    assert "has the shape (3, 3, 3)" in panel.run.status.text()
+    panel.review.reference.value = panel.layers.tissues
+    assert "belongs to the result itself" in panel.run.status.text()
     assert panel.review.table.topLevelItem(0).text(DICE) == ""
+    panel.review.reference.value = viewer.add_image(np.full((4, 4, 4), 0.5), contrast_limits=(0, 1), name="half")
+    assert "half holds fractions" in panel.run.status.text()
+    panel.review.reference.value = viewer.add_labels(np.full(truth.shape, 7), name="other", **place)
+    assert "holds the labels 7" in panel.run.status.text()
+    assert panel.review.table.topLevelItem(0).text(DICE) == ""
+
+
+def test_a_reference_opened_from_a_file_may_have_another_grid(viewer, panel, tmp_path, oblique_file, qtbot):
+    correction, scan = panel.layers.session.correction, read_volume(oblique_file)
+    truth = scan.geometry.from_ras(np.roll(correction.labels, 1, axis=2).T)
+    write_volume(tmp_path / "same.nii.gz", truth, like=scan)
+    half = scan.geometry.affine.copy()
+    half[:3, :3] /= 2
+    half[:3, 3] += scan.geometry.affine[:3, :3] @ [-0.25, -0.25, -0.25]
+    fine = truth.repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    write_volume(tmp_path / "fine.nii.gz", fine, like=Volume(fine, Geometry(fine.shape, half)))
+    scores = []
+    for name in ("same", "fine"):
+        viewer.open(str(tmp_path / f"{name}.nii.gz"), plugin="voxpool")
+        panel.review.reference.value = viewer.layers[name]
+        scores.append([panel.review.table.topLevelItem(row).text(DICE) for row in range(3)])
+        assert ("another grid" in panel.run.status.text()) == (name == "fine")
+    expected = np.roll(correction.labels, 1, axis=2)
+    for label, score in enumerate(scores[0], start=1):
+        assert float(score) == pytest.approx(dice(correction.labels == label, expected == label), abs=6e-4)
+    assert scores[0] == scores[1], "each voxel of the scan is eight of the finer map"
 
 
 def test_doubtful_supervoxels_are_walked_and_drawn(viewer, panel, qtbot):
