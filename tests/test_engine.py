@@ -65,7 +65,7 @@ def test_interrupted_equals_uninterrupted(cases: list[TrainingCase], tmp_path: P
     result = train(resumed, cases, config, folder=tmp_path / "b")
     _assert_equal(_weights(straight), _weights(resumed))
     assert result.iterations == 12
-    assert (tmp_path / "a/log.csv").read_text() == (tmp_path / "b/log.csv").read_text()
+    assert (tmp_path / "a/log.csv").read_text(encoding="utf-8") == (tmp_path / "b/log.csv").read_text(encoding="utf-8")
 
 
 def test_rows_after_the_last_checkpoint_are_written_once(cases: list[TrainingCase], tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_rows_after_the_last_checkpoint_are_written_once(cases: list[TrainingCas
         train(_net(), cases, config, folder=tmp_path / "b", cancelled=lambda: next(asked) == 10)
     shutil.copy(tmp_path / "a/log.csv", tmp_path / "b/log.csv")
     train(_net(), cases, config, folder=tmp_path / "b")
-    assert (tmp_path / "a/log.csv").read_text() == (tmp_path / "b/log.csv").read_text()
+    assert (tmp_path / "a/log.csv").read_text(encoding="utf-8") == (tmp_path / "b/log.csv").read_text(encoding="utf-8")
 
 
 def test_two_trainings_give_the_same_bits(cases: list[TrainingCase], tmp_path: Path) -> None:

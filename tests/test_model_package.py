@@ -78,7 +78,7 @@ def test_a_changed_file_is_refused(package: Path, name: str) -> None:
 
 
 def test_a_newer_schema_is_refused(package: Path) -> None:
-    info = json.loads((package / "model.json").read_text())
+    info = json.loads((package / "model.json").read_text(encoding="utf-8"))
     (package / "model.json").write_text(json.dumps(info | {"schema": 2}))
     _sign(package)
     with pytest.raises(ModelError, match="schema 2, this voxpool knows 1; upgrade voxpool"):
@@ -95,7 +95,7 @@ def test_a_strange_description_is_refused(package: Path, content: str) -> None:
 
 @pytest.mark.parametrize("change", [{"head": "base"}, {"net_options": {"reduction": 4}}, {"net": "unet"}])
 def test_weights_that_do_not_fit_are_refused(package: Path, change: dict[str, object]) -> None:
-    info = json.loads((package / "model.json").read_text())
+    info = json.loads((package / "model.json").read_text(encoding="utf-8"))
     (package / "model.json").write_text(json.dumps(info | change))
     _sign(package)
     with pytest.raises(ModelError, match="the weights do not fit the description"):

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-from napari.qt.threading import create_worker
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QButtonGroup,
@@ -21,6 +20,7 @@ from qtpy.QtWidgets import (
 from napari_voxpool.history import Edit
 from napari_voxpool.regions import COARSER
 from napari_voxpool.widgets.layers import SessionLayers
+from napari_voxpool.widgets.threads import in_thread
 from napari_voxpool.widgets.tools import NAVIGATE, TOOLS, VOXELS, Tools
 
 SIZES = ("fine", "medium", "coarse")
@@ -147,14 +147,12 @@ class CorrectSection(QWidget):
         if regions is None:
             return
 
-        def ready() -> None:
+        def ready(_: None) -> None:
             if self.layers is layers:
                 for widget in (self.size, self.similar, self.tolerance):
                     widget.setEnabled(True)
 
-        worker = create_worker(regions.prepare, _start_thread=False)
-        worker.finished.connect(ready)
-        worker.start()
+        in_thread(self, regions.prepare, ready)
 
     def _set_tissue(self) -> None:
         label = self.tissue.currentData()

@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from napari.layers import Image, Labels
-from napari.qt.threading import create_worker
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QGroupBox, QMessageBox, QScrollArea, QVBoxLayout, QWidget
 
@@ -21,6 +20,7 @@ from napari_voxpool.widgets.export import ExportSection
 from napari_voxpool.widgets.layers import SessionLayers
 from napari_voxpool.widgets.review import ReviewSection
 from napari_voxpool.widgets.run import RunSection
+from napari_voxpool.widgets.threads import in_thread
 from napari_voxpool.widgets.tools import BRUSH, FILL, NAVIGATE, PICK, VOXELS
 from napari_voxpool.widgets.view import ViewSection
 from voxpool.errors import VoxpoolError
@@ -127,7 +127,7 @@ class Panel(QWidget):
                 self.run.resume_button.hide()
                 self.run.say(f"{_corrections(result.correction.edits)} are there again.")
 
-        _in_thread(_resume, show, scan)
+        in_thread(self, _resume, show, scan)
 
     def _offer(self) -> None:
         """Say what the chosen image is, and offer what an earlier session left of it."""
@@ -148,7 +148,7 @@ class Panel(QWidget):
                 self.run.resume_button.setText(f"Go on with {_corrections(len(lines))} of {when}")
                 self.run.resume_button.show()
 
-        _in_thread(_fingerprint, offer, scan)
+        in_thread(self, _fingerprint, offer, scan)
 
     def _may_replace(self, scan: Image) -> bool:
         """Ask before corrections are lost."""
@@ -182,13 +182,6 @@ def _resume(scan: Image) -> SegmentationSession | str:
         return "The corrections are gone." if stored is None else SegmentationSession.resume(shown, *stored)
     except VoxpoolError as error:
         return f"{error}."
-
-
-def _in_thread(work: Callable[..., Any], then: Callable[[Any], None], *arguments: object) -> None:
-    """Do what takes long in a thread, and the rest in the window's own."""
-    worker = create_worker(work, *arguments, _start_thread=False)
-    worker.returned.connect(then)
-    worker.start()
 
 
 def _corrections(count: int) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from magicgui.widgets import ComboBox, create_widget
 from napari.layers import Layer
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -20,16 +20,19 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_voxpool.reference import reference_of
+from napari_voxpool.reference import reference_of, surface_distances
 from napari_voxpool.tissues import label_colours
 from napari_voxpool.widgets.layers import SessionLayers
+from napari_voxpool.widgets.threads import in_thread
 from voxpool.errors import VoxpoolError
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-COLUMNS = ("Tissue", "mL", "%", "Dice")
-NAME, ML, SHARE, DICE = range(4)
+COLUMNS = ("Tissue", "mL", "%", "Dice", "HD95 (mm)")
+NAME, ML, SHARE, DICE, HD95 = range(5)
+SETTLED_MS = 800
+"""Surface distances are measured when the labels have not changed for so long."""
 
 
 class ReviewSection(QWidget):
@@ -56,6 +59,10 @@ class ReviewSection(QWidget):
         self.borders = QCheckBox("Supervoxel borders")
         self.doubt = QCheckBox("Doubt")
         self.next_button = QPushButton("Next doubtful")
+        self._settled = QTimer(self)
+        self._settled.setSingleShot(True)
+        self._settled.setInterval(SETTLED_MS)
+        self._settled.timeout.connect(self._measure_surfaces)
         self._arrange()
         self.table.itemChanged.connect(self._show_or_hide)
         self.table.itemClicked.connect(lambda item, _: self.chosen.emit(item.data(NAME, Qt.ItemDataRole.UserRole)))
@@ -87,6 +94,9 @@ class ReviewSection(QWidget):
             item.setText(ML, f"{row.ml:.2f}")
             item.setText(SHARE, f"{row.share:.1%}".rstrip("%"))
             item.setText(DICE, "" if row.dice is None else "–" if np.isnan(row.dice) else f"{row.dice:.3f}")
+            item.setText(HD95, "" if row.dice is None else "…")
+        if self.layers.session.correction.reference is not None:
+            self._settled.start()
 
     def next_doubtful(self) -> None:
         """Go to the next supervoxel by doubt."""
@@ -100,6 +110,26 @@ class ReviewSection(QWidget):
         self.layers.go_to(index)
         name = self.layers.session.about.label_names[int(self.layers.session.correction.labels[index])]
         self.say(f"Supervoxel {number} is {name}; {regions.uncertainty[number]:.0%} of it should be wrong.")
+
+    def _measure_surfaces(self) -> None:
+        """Measure HD95 in a thread, on copies, and show it if nothing has changed meanwhile."""
+        if self.layers is None or self.layers.session.correction.reference is None:
+            return
+        layers, correction = self.layers, self.layers.session.correction
+        labels, reference = correction.labels.copy(), correction.reference
+
+        def show(distances: dict[str, float]) -> None:
+            if self.layers is not layers or correction.reference is not reference:
+                return
+            if self._settled.isActive() or not np.array_equal(labels, correction.labels):
+                return
+            for number in range(self.table.topLevelItemCount()):
+                item = self.table.topLevelItem(number)
+                distance = distances[item.text(NAME)]
+                item.setText(HD95, "–" if np.isnan(distance) else f"{distance:.1f}")
+
+        spacing = tuple(float(step) for step in layers.tissues.scale)
+        in_thread(self, surface_distances, show, labels, reference, correction.label_names, spacing)
 
     def _arrange(self) -> None:
         self.table.setHeaderLabels(COLUMNS)
@@ -137,7 +167,7 @@ class ReviewSection(QWidget):
             item.setIcon(NAME, QIcon(swatch))
             item.setCheckState(NAME, Qt.CheckState.Checked)
             item.setData(NAME, Qt.ItemDataRole.UserRole, label)
-            for column in (ML, SHARE, DICE):
+            for column in (ML, SHARE, DICE, HD95):
                 item.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
             self.table.addTopLevelItem(item)
         self.update_numbers()

@@ -99,7 +99,7 @@ def test_too_few_cases_or_subjects():
 def test_folds_on_disk_are_those_of_nnunet(tmp_path):
     folds = make_folds(make_cases([f"s{i}" for i in range(7)]), 3)
     write_folds(tmp_path / "folds.json", folds)
-    content = json.loads((tmp_path / "folds.json").read_text())
+    content = json.loads((tmp_path / "folds.json").read_text(encoding="utf-8"))
     assert [set(entry) for entry in content] == [{"train", "val"}] * 3
     assert content[1]["val"] == list(folds[1].test)
     assert read_folds(tmp_path / "folds.json") == folds

@@ -89,7 +89,7 @@ def run_step(command: list[str], limit: float) -> Facts:
                 output.write(f"\nran past its limit of {limit:.0f} s\n")
             output.seek(0)
             said = output.read()
-        facts = json.loads(found.read_text()) if found.exists() else {}
+        facts = json.loads(found.read_text(encoding="utf-8")) if found.exists() else {}
     facts |= {"ok": ok, "seconds": round(time.monotonic() - start, 1)}
     return facts if ok else facts | {"said": said[-3000:]}
 

@@ -64,7 +64,7 @@ def test_a_crash_inside_the_block_leaves_the_old_file(tmp_path):
         crash()
     assert seen[0].parent == target.parent
     assert seen[0].name.endswith("x.txt")
-    assert target.read_text() == "old"
+    assert target.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [target]
 
 
@@ -101,10 +101,10 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 def test_errors_about_other_files_are_not_blamed_on_the_target(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "x.txt"):
-        Path(tmp_path / "missing input").read_text()
+        Path(tmp_path / "missing input").read_text(encoding="utf-8")
     (tmp_path / "folder").mkdir()
     with pytest.raises(IsADirectoryError), atomic_path(tmp_path / "x.txt"):
-        (tmp_path / "folder").read_text()
+        (tmp_path / "folder").read_text(encoding="utf-8")
 
 
 def test_very_long_names_work(tmp_path):

@@ -55,7 +55,7 @@ def test_callers_that_share_the_threads_do_not_wait_for_each_other_forever() -> 
 def _huge_pages(address: int) -> bool:
     """Whether the kernel was asked for huge pages behind an address, from its table of mappings."""
     inside = False
-    for line in Path("/proc/self/smaps").read_text().splitlines():
+    for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
         words = line.split()
         if "-" in words[0] and not words[0].endswith(":"):
             low, high = (int(bound, 16) for bound in words[0].split("-"))

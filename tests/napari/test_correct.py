@@ -11,10 +11,10 @@ from PIL import Image
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
-from napari_voxpool.widgets.review import DICE, ML, NAME
+from napari_voxpool.widgets.review import DICE, HD95, ML, NAME
 from napari_voxpool.widgets.tools import BRUSH, FILL, NAVIGATE, PICK, VOXELS
 from voxpool.io import Geometry, Volume, read_volume, write_volume
-from voxpool.metrics import dice
+from voxpool.metrics import dice, score_case
 
 LEFT = Qt.MouseButton.LeftButton
 WAIT = 300_000
@@ -254,6 +254,14 @@ def test_a_reference_gives_dice_that_follows_edits(viewer, panel, qtbot):
             assert panel.review.table.topLevelItem(label - 1).text(DICE) == (
                 "–" if np.isnan(expected) else f"{expected:.3f}"
             )
+        qtbot.waitUntil(lambda: panel.review.table.topLevelItem(0).text(HD95) != "…", timeout=WAIT)
+        scores = score_case(
+            correction.labels, truth, spacing=panel.layers.tissues.scale, label_names=correction.label_names
+        )
+        for number, score in enumerate(scores.values()):
+            assert panel.review.table.topLevelItem(number).text(HD95) == (
+                "–" if np.isnan(score.hd95_mm) else f"{score.hd95_mm:.1f}"
+            )
 
     check()
     index, _ = inside(panel)
@@ -330,12 +338,17 @@ def test_export_lies_on_the_scan_and_the_report_agrees_with_the_table(
     assert found.header["qform_code"] == source.header["qform_code"]
     volume = read_volume(oblique_file)
     np.testing.assert_array_equal(np.asarray(found.dataobj), volume.geometry.from_ras(correction.labels.T))
-    assert json.loads((tmp_path / "out.labels.json").read_text()) == {"0": "BG", "1": "CSF", "2": "GM", "3": "WM"}
-    facts = json.loads((tmp_path / "out.json").read_text())
+    assert json.loads((tmp_path / "out.labels.json").read_text(encoding="utf-8")) == {
+        "0": "BG",
+        "1": "CSF",
+        "2": "GM",
+        "3": "WM",
+    }
+    facts = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert facts["edits"] == 1
     assert facts["note"] == "research use only, not a medical device"
     assert str(tmp_path) not in json.dumps(facts)
-    rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()))
     for number, (row, tissue) in enumerate(zip(rows, facts["tissues"], strict=True)):
         item = panel.review.table.topLevelItem(number)
         assert row["name"] == tissue["name"] == item.text(NAME)

@@ -256,7 +256,10 @@ def test_a_new_result_replaces_the_journal(shown, scene):
     begin(shown, scene)
     assert stored_session(fingerprint(shown.volume)) is None
     assert (
-        json.loads((Journal(begin(shown, scene).journal.folder).folder / "about.json").read_text())["model"] == "test"
+        json.loads((Journal(begin(shown, scene).journal.folder).folder / "about.json").read_text(encoding="utf-8"))[
+            "model"
+        ]
+        == "test"
     )
 
 

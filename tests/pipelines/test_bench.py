@@ -44,7 +44,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
 
 
 def test_every_method_has_its_rows(files: tuple[Path, Path, str]) -> None:
-    found = json.loads(files[0].read_text())
+    found = json.loads(files[0].read_text(encoding="utf-8"))
     assert found["device"] == "cpu"
     assert found["machine"]["threads"] >= 1
     assert found["machine"]["versions"]["torch"]
@@ -63,7 +63,7 @@ def test_every_method_has_its_rows(files: tuple[Path, Path, str]) -> None:
 
 
 def test_ratios_and_rates_follow_from_the_times(files: tuple[Path, Path, str]) -> None:
-    found = json.loads(files[0].read_text())
+    found = json.loads(files[0].read_text(encoding="utf-8"))
     for case in found["cases"]:
         size = case["channels"] * case["voxels"] * (2 if case["dtype"] == "bfloat16" else 4)
         for row in case["rows"]:
@@ -75,7 +75,7 @@ def test_ratios_and_rates_follow_from_the_times(files: tuple[Path, Path, str]) -
 
 
 def test_the_sweeps_grow_in_what_they_are_named_after(files: tuple[Path, Path, str]) -> None:
-    sweeps = json.loads(files[0].read_text())["sweeps"]
+    sweeps = json.loads(files[0].read_text(encoding="utf-8"))["sweeps"]
     for over, key, other in (("voxels", "voxels", "n"), ("segments", "num_segments", "voxels")):
         steps = [case[key] for case in sweeps[over]]
         assert steps == sorted(set(steps))
@@ -83,7 +83,7 @@ def test_the_sweeps_grow_in_what_they_are_named_after(files: tuple[Path, Path, s
 
 
 def test_the_plot_holds_every_point(files: tuple[Path, Path, str]) -> None:
-    sweeps = json.loads(files[0].read_text())["sweeps"]
+    sweeps = json.loads(files[0].read_text(encoding="utf-8"))["sweeps"]
     svg = "{http://www.w3.org/2000/svg}"
     circles = list(ET.parse(files[1]).getroot().iter(f"{svg}circle"))
     rows = sum(len(case["rows"]) for cases in sweeps.values() for case in cases)

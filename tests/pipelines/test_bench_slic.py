@@ -21,7 +21,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict:
     result = bench.run_bench_slic(
         dataset=None, cases=1, device="cpu", json=path, quick=True, console=Console(quiet=True)
     )
-    assert json.loads(path.read_text()) == json.loads(json.dumps(result))
+    assert json.loads(path.read_text(encoding="utf-8")) == json.loads(json.dumps(result))
     return result
 
 

@@ -199,12 +199,12 @@ def test_predict_writes_labels_on_the_inputs_grid(cohort: Path, model: Path, tmp
         expected = np.where(want.segments < 0, 0, 100 * want.uncertainty[want.segments])
         np.testing.assert_allclose(doubts, expected, atol=0.51)
         assert doubts.any()
-        record = json.loads((out / f"{name}.json").read_text())
+        record = json.loads((out / f"{name}.json").read_text(encoding="utf-8"))
         assert list(record["seconds"]) == ["read", "prepare", "supervoxels", "network", "labels", "write"]
         assert record["status"] in ("ok", "warn")
         assert record["volumes_ml"] == pytest.approx(want.volumes_ml, abs=1e-3)
         assert str(cohort) not in json.dumps(record)
-    assert json.loads((out / "broken_t1.json").read_text())["status"] == "failed"
+    assert json.loads((out / "broken_t1.json").read_text(encoding="utf-8"))["status"] == "failed"
     assert not (out / "broken_t1_labels.nii.gz").exists()
 
     when = (out / "sub-1_t1_labels.nii.gz").stat().st_mtime_ns
@@ -248,11 +248,11 @@ def test_evaluate_scores_any_label_maps(cohort: Path, tmp_path: Path) -> None:
         nib.save(nib.Nifti1Image(array, truth.affine), predictions / f"sub-{number}.nii.gz")
     done = voxpool("evaluate", predictions, cohort, *PATTERNS, "--out", tmp_path / "scores", code=4)
     assert "sub-5: failed" in done.stdout
-    scores = json.loads((tmp_path / "scores/scores.json").read_text())["classes"]
+    scores = json.loads((tmp_path / "scores/scores.json").read_text(encoding="utf-8"))["classes"]
     assert scores["CSF"]["dice"] == 1
     assert scores["WM"]["dice"] == pytest.approx(0.8)
     assert scores["WM"]["n_missed"] == 1
-    assert len((tmp_path / "scores/scores.csv").read_text().splitlines()) == 1 + 5 * 3
+    assert len((tmp_path / "scores/scores.csv").read_text(encoding="utf-8").splitlines()) == 1 + 5 * 3
 
 
 @pytest.mark.parametrize(("interrupted", "code"), [(True, 130), (False, 1)])

@@ -16,7 +16,7 @@ def scores(run: Path, variant: str, name: str) -> np.ndarray:
     """Dice by case id, read without the code under test."""
     rows = {}
     for file in run.glob(f"variants/{variant}/fold*/result.json"):
-        for case in json.loads(file.read_text())["cases"]:
+        for case in json.loads(file.read_text(encoding="utf-8"))["cases"]:
             values = {key: score["dice"] for key, score in case["classes"].items()}
             rows[case["case_id"]] = np.mean(list(values.values())) if name == "mean" else values[name]
     return np.array([rows[key] for key in sorted(rows)])
@@ -24,7 +24,7 @@ def scores(run: Path, variant: str, name: str) -> np.ndarray:
 
 def improve(run: Path, variant: str, gain: float) -> None:
     for file in run.glob(f"variants/{variant}/fold*/result.json"):
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
         for index, case in enumerate(content["cases"]):
             for score in case["classes"].values():
                 score["dice"] += gain * (1 + 0.1 * index + 0.01 * content["fold"])
@@ -93,7 +93,7 @@ def test_renderings_agree(finished_run: Path) -> None:
 
 def test_a_value_that_does_not_exist_is_null_in_json(run_copy: Path, finished_run: Path) -> None:
     for file in run_copy.glob("variants/voxresnet-r8-base/fold*/result.json"):
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
         for case in content["cases"]:
             case["classes"]["CSF"] |= {"dice": None, "hd95_mm": None, "assd_mm": None, "status": "absent_ok"}
         file.write_text(json.dumps(content))
@@ -106,21 +106,23 @@ def test_a_value_that_does_not_exist_is_null_in_json(run_copy: Path, finished_ru
 
 def test_other_cases_are_refused(finished_run: Path, run_copy: Path) -> None:
     for path in [run_copy / "folds.json", *run_copy.glob("variants/*/fold0/result.json")]:
-        path.write_text(path.read_text().replace("case04", "case99"))
+        path.write_text(path.read_text(encoding="utf-8").replace("case04", "case99"))
     with pytest.raises(InputError, match=r"do not score the same cases \(2 cases in one only, such as case04\)"):
         compare_runs(finished_run, run_copy)
 
 
 def test_other_folds_are_refused(finished_run: Path, run_copy: Path) -> None:
     for path in [run_copy / "folds.json", *run_copy.glob("variants/*/fold*/result.json")]:
-        swapped = path.read_text().replace("case01", "#").replace("case02", "case01").replace("#", "case02")
+        swapped = (
+            path.read_text(encoding="utf-8").replace("case01", "#").replace("case02", "case01").replace("#", "case02")
+        )
         path.write_text(swapped)
     with pytest.raises(InputError, match=r"folds\.json and .*folds\.json split the cases differently"):
         compare_runs(finished_run, run_copy)
 
 
 def test_the_order_of_cases_within_a_fold_does_not_matter(finished_run: Path, run_copy: Path) -> None:
-    folds = json.loads((run_copy / "folds.json").read_text())
+    folds = json.loads((run_copy / "folds.json").read_text(encoding="utf-8"))
     (run_copy / "folds.json").write_text(
         json.dumps([{name: ids[::-1] for name, ids in fold.items()} for fold in folds])
     )
@@ -129,7 +131,7 @@ def test_the_order_of_cases_within_a_fold_does_not_matter(finished_run: Path, ru
 
 def test_other_truth_is_refused(finished_run: Path, run_copy: Path) -> None:
     file = run_copy / "variants" / "voxresnet-r4-base" / "fold0" / "result.json"
-    content = json.loads(file.read_text())
+    content = json.loads(file.read_text(encoding="utf-8"))
     content["cases"][0]["classes"]["CSF"]["target_volume_ml"] += 0.5
     file.write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"the target of case case01 holds .* mL of CSF"):
@@ -138,7 +140,7 @@ def test_other_truth_is_refused(finished_run: Path, run_copy: Path) -> None:
 
 def test_other_classes_are_refused(finished_run: Path, run_copy: Path) -> None:
     for path in [run_copy / "run.json", *run_copy.glob("variants/*/fold*/result.json")]:
-        path.write_text(path.read_text().replace('"WM"', '"bone"'))
+        path.write_text(path.read_text(encoding="utf-8").replace('"WM"', '"bone"'))
     with pytest.raises(InputError, match=r"scores CSF, GM, WM but .* scores CSF, GM, bone"):
         compare_runs(finished_run, run_copy)
 
@@ -164,7 +166,7 @@ def test_runs_without_a_common_variant(finished_run: Path, run_copy: Path) -> No
         if folder.name != "voxresnet-r8-base":
             shutil.rmtree(folder)
     for file in run_copy.glob("variants/voxresnet-r8-base/fold*/result.json"):
-        file.write_text(file.read_text().replace("voxresnet-r8-base", "other"))
+        file.write_text(file.read_text(encoding="utf-8").replace("voxresnet-r8-base", "other"))
     (run_copy / "variants" / "voxresnet-r8-base").rename(run_copy / "variants" / "other")
     with pytest.raises(UsageError, match="have no variant in common"):
         compare_runs(finished_run, run_copy)

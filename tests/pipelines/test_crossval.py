@@ -41,23 +41,23 @@ def finished(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_variant_and_case_is_there_once(finished: Path) -> None:
-    report = json.loads((finished / "report.json").read_text())
+    report = json.loads((finished / "report.json").read_text(encoding="utf-8"))
     names = [row["id"] for row in report["variants"]]
     assert sorted(names) == sorted(f"voxresnet-r8-{variant}" for variant in VARIANTS)
-    with (finished / "cases.csv").open() as file:
+    with (finished / "cases.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     for name in names:
         cases = sorted({row["case_id"] for row in rows if row["variant"] == name})
         assert cases == [f"sub-{number}" for number in range(6)]
     # each case comes from the fold that held it out
-    folds = json.loads((finished / "folds.json").read_text())
+    folds = json.loads((finished / "folds.json").read_text(encoding="utf-8"))
     assert all(row["case_id"] in folds[int(row["fold"])]["val"] for row in rows)
-    assert json.loads((finished / "run.json").read_text())["status"] == "done"
+    assert json.loads((finished / "run.json").read_text(encoding="utf-8"))["status"] == "done"
 
 
 def test_scores_are_those_of_the_stored_predictions(finished: Path, cohort: Path) -> None:
     for result in sorted(finished.glob("variants/*-v3-slic/fold*/result.json")):
-        for row in json.loads(result.read_text())["cases"]:
+        for row in json.loads(result.read_text(encoding="utf-8"))["cases"]:
             truth = nib.load(cohort / row["case_id"] / f"{row['case_id']}_labels.nii.gz")
             found = nib.load(result.parent / "predictions" / f"{row['case_id']}.nii.gz")
             np.testing.assert_allclose(found.affine, truth.affine)
@@ -129,11 +129,11 @@ def test_segresnet_and_minutes(cohort: Path, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "iterations fit into 0.02 minutes" in done.stdout
-    chosen = json.loads((out / "supervoxels/fold1-slic.json").read_text())
+    chosen = json.loads((out / "supervoxels/fold1-slic.json").read_text(encoding="utf-8"))
     assert chosen["oracle_dice"] >= 0.7 or not chosen["reached"]
-    result = json.loads((out / "variants/segresnet-v3-slic/fold1/result.json").read_text())
+    result = json.loads((out / "variants/segresnet-v3-slic/fold1/result.json").read_text(encoding="utf-8"))
     assert result["n_segments"] == chosen["n_segments"]
     # chosen on cases that the fold trains on
-    folds = json.loads((out / "folds.json").read_text())
+    folds = json.loads((out / "folds.json").read_text(encoding="utf-8"))
     assert set(chosen["cases"]) <= set(folds[1]["train"])
     assert not (out / "variants/segresnet-base/fold0").exists()

@@ -126,7 +126,7 @@ def test_crossval_fine_tunes_beside_a_net_from_scratch(samples: Path, tmp_path: 
     run = crossval(dataset, folds, config, out=tmp_path, device="cpu", console=QUIET)
     dice = {}
     for place in sorted((run / "variants").iterdir()):
-        result = json.loads((place / "fold0" / "result.json").read_text())
+        result = json.loads((place / "fold0" / "result.json").read_text(encoding="utf-8"))
         (case,) = result["cases"]
         dice[place.name] = np.mean([score["dice"] for score in case["classes"].values()])
     assert list(dice) == ["guided_voxresnet-base", "voxresnet-r8-base"]
@@ -156,7 +156,7 @@ def test_the_bench_scores_what_the_segmenter_finds(samples: Path, tmp_path: Path
     assert row["mean"] == pytest.approx(np.mean(list(row["dice"].values())))
     assert row["dice"]["WM"] > 0.8
     assert found["orientations"] == {"tried": 1, "same": 1}
-    assert json.loads((tmp_path / "heads.json").read_text())["rows"] == found["rows"]
+    assert json.loads((tmp_path / "heads.json").read_text(encoding="utf-8"))["rows"] == found["rows"]
 
 
 def test_guided_crops_are_parts_of_the_cases() -> None:

@@ -79,19 +79,19 @@ def report(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Repo
 
 @pytest.fixture(scope="module")
 def document(report: ReportPaths) -> dict:
-    return json.loads(report.json.read_text())
+    return json.loads(report.json.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
 def page(report: ReportPaths) -> Page:
-    return Page(report.html.read_text())
+    return Page(report.html.read_text(encoding="utf-8"))
 
 
 def rows(run: Path, variant: str) -> list[dict]:
     """The cases of a variant sorted by id, read without the code under test."""
     found = []
     for file in run.glob(f"variants/{variant}/fold*/result.json"):
-        found += json.loads(file.read_text())["cases"]
+        found += json.loads(file.read_text(encoding="utf-8"))["cases"]
     return sorted(found, key=lambda case: case["case_id"])
 
 
@@ -178,8 +178,8 @@ def test_tests_against_base_and_control(report: ReportPaths, document: dict) -> 
 
 
 def test_cases_csv_has_each_case_once_per_variant(report: ReportPaths) -> None:
-    table = list(csv.DictReader(io.StringIO(report.csv.read_text())))
-    folds = json.loads((report.csv.parent / "folds.json").read_text())
+    table = list(csv.DictReader(io.StringIO(report.csv.read_text(encoding="utf-8"))))
+    folds = json.loads((report.csv.parent / "folds.json").read_text(encoding="utf-8"))
     held_out = {case_id: fold for fold, split in enumerate(folds) for case_id in split["val"]}
     seen = [(row["variant"], row["case_id"]) for row in table]
     assert len(seen) == len(set(seen)) == 16 * 6
@@ -199,7 +199,7 @@ def test_cases_csv_has_each_case_once_per_variant(report: ReportPaths) -> None:
 
 def test_cases_csv_does_not_depend_on_clocks(report: ReportPaths, run_copy: Path) -> None:
     for file in run_copy.glob("variants/*/fold*/result.json"):
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
         content["train_seconds"] *= 3
         for case in content["cases"]:
             case["seconds"] *= 1.7
@@ -227,8 +227,8 @@ def test_the_page_is_whole_and_needs_nothing_else(report: ReportPaths, page: Pag
             address = attributes.get(key) or ""
             assert address.startswith(("data:", "#")) or address == "", (name, key, address)
     assert not page.find("script", src="")
-    assert "@import" not in report.html.read_text()
-    assert not re.search(r"url\(", report.html.read_text())
+    assert "@import" not in report.html.read_text(encoding="utf-8")
+    assert not re.search(r"url\(", report.html.read_text(encoding="utf-8"))
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     for _, attributes in page.find("a"):
@@ -238,8 +238,8 @@ def test_the_page_is_whole_and_needs_nothing_else(report: ReportPaths, page: Pag
 def test_names_are_escaped(report: ReportPaths, page: Page) -> None:
     ((heading, _),) = page.find("h1")
     assert page.text[heading] == "Shells & <pockets>"
-    assert "<pockets>" not in report.html.read_text()
-    assert "<pockets>" not in report.markdown.read_text()
+    assert "<pockets>" not in report.html.read_text(encoding="utf-8")
+    assert "<pockets>" not in report.markdown.read_text(encoding="utf-8")
 
 
 def table_rows(page: Page, caption: str) -> list[list[str]]:
@@ -328,7 +328,7 @@ def ras(path: Path) -> np.ndarray:
 
 def test_slices_show_the_right_voxels_on_the_right_side(report: ReportPaths, page: Page) -> None:
     run = report.html.parent
-    files = {case["id"]: case for case in json.loads((run / "dataset.json").read_text())["cases"]}
+    files = {case["id"]: case for case in json.loads((run / "dataset.json").read_text(encoding="utf-8"))["cases"]}
     sets = slice_data(page)["sets"]
     dices = foreground(run, "voxresnet-r4-base")
     for place, shown in enumerate(sets):
@@ -387,7 +387,7 @@ def test_png_files_are_read_back() -> None:
 
 
 def test_pictures_that_are_gone_are_named(run_copy: Path, tmp_path: Path) -> None:
-    dataset = json.loads((run_copy / "dataset.json").read_text())
+    dataset = json.loads((run_copy / "dataset.json").read_text(encoding="utf-8"))
     moved = tmp_path / "moved"
     shutil.copytree(Path(dataset["cases"][0]["images"][0]).parent, moved)
     for case in dataset["cases"]:
@@ -397,7 +397,7 @@ def test_pictures_that_are_gone_are_named(run_copy: Path, tmp_path: Path) -> Non
     (moved / "case02_t1.nii.gz").unlink()
     (moved / "case05_labels.nii.gz").write_bytes(b"not an image")
     (run_copy / "variants/voxresnet-r4-v3-slic/fold2/predictions/case03.nii.gz").unlink()
-    text = write_report(run_copy).html.read_text()
+    text = write_report(run_copy).html.read_text(encoding="utf-8")
     found = {shown["case"] for shown in slice_data(Page(text))["sets"]}
     assert found == {"case01", "case04", "case06"}
     note = re.search(r"Left out, because[^<]*", text)
@@ -408,10 +408,10 @@ def test_pictures_that_are_gone_are_named(run_copy: Path, tmp_path: Path) -> Non
 
 def test_an_unfinished_run_says_so(run_copy: Path) -> None:
     shutil.rmtree(run_copy / "variants" / "voxresnet-r8-v3-slic" / "fold2")
-    content = json.loads((run_copy / "run.json").read_text())
+    content = json.loads((run_copy / "run.json").read_text(encoding="utf-8"))
     (run_copy / "run.json").write_text(json.dumps({**content, "status": "running"}))
     paths = write_report(run_copy)
-    document, page = json.loads(paths.json.read_text()), Page(paths.html.read_text())
+    document, page = json.loads(paths.json.read_text(encoding="utf-8")), Page(paths.html.read_text(encoding="utf-8"))
     assert document["complete"] is False
     assert document["incomplete"] == [{"id": "voxresnet-r8-v3-slic", "missing_folds": [2]}]
     found = entry(document, "voxresnet-r8-v3-slic")
@@ -429,7 +429,7 @@ def test_an_unfinished_run_says_so(run_copy: Path) -> None:
     assert "†" in body[4][4]
     # Means over different cases have no best: each of the six measures has one for the other reduction alone.
     assert len(page.find("b", class_="value")) == 6
-    assert "**This run is not finished.**" in paths.markdown.read_text()
+    assert "**This run is not finished.**" in paths.markdown.read_text(encoding="utf-8")
 
 
 def test_a_run_of_bases_alone(run_copy: Path) -> None:
@@ -437,10 +437,10 @@ def test_a_run_of_bases_alone(run_copy: Path) -> None:
         if not folder.name.endswith("-base"):
             shutil.rmtree(folder)
     paths = write_report(run_copy)
-    page = Page(paths.html.read_text())
+    page = Page(paths.html.read_text(encoding="utf-8"))
     assert page.faults == []
-    assert "nothing to compare" in paths.markdown.read_text()
-    document = json.loads(paths.json.read_text())
+    assert "nothing to compare" in paths.markdown.read_text(encoding="utf-8")
+    document = json.loads(paths.json.read_text(encoding="utf-8"))
     assert [each["p_vs_base"] for each in document["variants"]] == [None, None]
     # Image and truth, and the better base.
     assert len(slice_data(page)["sets"][0]["slices"][0]["classes"]) == 2
@@ -452,10 +452,10 @@ def test_a_network_without_reduction_stands_beside_the_others(run_copy: Path) ->
             new = folder.with_name(folder.name.replace("voxresnet-r8", "segresnet"))
             shutil.copytree(folder, new)
             for file in new.glob("fold*/result.json"):
-                content = json.loads(file.read_text())
+                content = json.loads(file.read_text(encoding="utf-8"))
                 content["variant"] |= {"id": new.name, "net": "segresnet", "reduction": None}
                 file.write_text(json.dumps(content))
-    page = Page(write_report(run_copy).html.read_text())
+    page = Page(write_report(run_copy).html.read_text(encoding="utf-8"))
     groups, kinds, *body = table_rows(page, "Dice, foreground mean (%)")
     assert groups[-1] == "SegResNet"
     assert kinds == ["BLOCK", "SLIC"] * 2 + ["SLIC"]
@@ -464,7 +464,7 @@ def test_a_network_without_reduction_stands_beside_the_others(run_copy: Path) ->
 
 
 def test_markdown_holds_the_table_too(report: ReportPaths) -> None:
-    text = report.markdown.read_text()
+    text = report.markdown.read_text(encoding="utf-8")
     assert text.startswith("# Shells & &lt;pockets>")
     dices = 100 * foreground(report.markdown.parent, "voxresnet-r8-v3-slic")
     row = next(line for line in text.splitlines() if line.startswith("| V3 |"))

@@ -12,7 +12,7 @@ from voxpool_pipelines.results import load_run
 
 
 def change(path: Path, **values: object) -> None:
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     content.update(values)
     path.write_text(json.dumps(content))
 
@@ -35,7 +35,7 @@ def test_everything_is_read(finished_run: Path) -> None:
     assert found is not None
     assert [case.case_id for case in found.cases] == [f"case0{number}" for number in range(1, 7)]
     assert found.folds[1].n_segments == 300
-    stored = json.loads(result_file(finished_run).read_text())["cases"][0]
+    stored = json.loads(result_file(finished_run).read_text(encoding="utf-8"))["cases"][0]
     case = next(case for case in found.cases if case.case_id == stored["case_id"])
     assert case.seconds == stored["seconds"]
     assert case.oracle_dice == stored["oracle_dice"]
@@ -76,7 +76,7 @@ def test_references(finished_run: Path) -> None:
 
 def test_null_scores_are_nan(run_copy: Path) -> None:
     file = result_file(run_copy)
-    content = json.loads(file.read_text())
+    content = json.loads(file.read_text(encoding="utf-8"))
     content["cases"][0]["classes"]["CSF"] |= {
         "dice": None, "hd95_mm": None, "assd_mm": None, "status": "absent_ok"
     }  # fmt: skip
@@ -139,7 +139,7 @@ def test_a_missing_file_is_named(run_copy: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["run.json", "folds.json", "dataset.json"])
 def test_a_file_that_ends_early_is_named(run_copy: Path, name: str) -> None:
-    text = (run_copy / name).read_text()
+    text = (run_copy / name).read_text(encoding="utf-8")
     (run_copy / name).write_text(text[: len(text) // 2])
     with pytest.raises(InputError, match=rf"{name}: not whole JSON \(.+, line \d+\); restore it"):
         load_run(run_copy)
@@ -147,7 +147,7 @@ def test_a_file_that_ends_early_is_named(run_copy: Path, name: str) -> None:
 
 def test_damaged_results(run_copy: Path) -> None:
     file = result_file(run_copy)
-    whole = file.read_text()
+    whole = file.read_text(encoding="utf-8")
 
     file.write_text(whole[:300])
     with pytest.raises(InputError, match=r"fold1/result\.json: not whole JSON .*remove the file and start the run"):
@@ -178,7 +178,7 @@ def test_results_that_contradict_the_folds(run_copy: Path) -> None:
 
 def test_a_case_scored_twice(run_copy: Path) -> None:
     file = result_file(run_copy)
-    content = json.loads(file.read_text())
+    content = json.loads(file.read_text(encoding="utf-8"))
     content["cases"].append(content["cases"][0])
     file.write_text(json.dumps(content))
     with pytest.raises(InputError, match="not the ones that fold 1"):
@@ -193,7 +193,7 @@ def test_results_of_another_variant(run_copy: Path) -> None:
 
 def test_results_with_other_classes(run_copy: Path) -> None:
     file = result_file(run_copy)
-    content = json.loads(file.read_text())
+    content = json.loads(file.read_text(encoding="utf-8"))
     content["cases"][0]["classes"]["bone"] = content["cases"][0]["classes"].pop("WM")
     file.write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"is scored on \['CSF', 'GM', 'bone'\]"):

@@ -48,7 +48,7 @@ def test_the_labels_are_those_of_slic_on_the_grid_of_the_input(
 
 def test_the_measures_are_true(made: tuple[Path, str]) -> None:
     labels = read_labels(made[0]).array
-    facts = json.loads(made[0].with_name("cut.json").read_text())
+    facts = json.loads(made[0].with_name("cut.json").read_text(encoding="utf-8"))
     quality = facts["quality"]
     sizes = np.bincount(labels[labels > 0])[1:]
     assert quality["num_segments"] == labels.max() == len(sizes)

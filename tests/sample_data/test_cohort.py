@@ -33,7 +33,10 @@ def three_means(values):
 
 
 def test_readme_lists_every_file_with_its_size_and_sum():
-    listed = {name: (int(size), digest) for name, size, digest in SUM_LINE.findall((ROOT / "README.md").read_text())}
+    listed = {
+        name: (int(size), digest)
+        for name, size, digest in SUM_LINE.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    }
     found = {
         path.relative_to(ROOT).as_posix(): (
             path.stat().st_size,
@@ -51,7 +54,7 @@ def test_all_sample_data_is_smaller_than_3_mb():
 
 
 def test_licence_of_the_maps_is_there_in_full():
-    text = (ROOT / "LICENSE-headmaps").read_text()
+    text = (ROOT / "LICENSE-headmaps").read_text(encoding="utf-8")
     assert "Apache License" in text
     assert "END OF TERMS AND CONDITIONS" in text
 

@@ -74,7 +74,7 @@ def test_a_binary_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert _cuda.compiled(SMALL, ("twice<float>",), "sm_80") == (cubin, symbols)
     assert cubin.read_bytes() == b"kept"
     assert sorted(p.suffix for p in folder.iterdir()) == [".cubin", ".json"]
-    assert json.loads(cubin.with_suffix(".json").read_text()) == symbols
+    assert json.loads(cubin.with_suffix(".json").read_text(encoding="utf-8")) == symbols
 
 
 def test_every_change_makes_another_binary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

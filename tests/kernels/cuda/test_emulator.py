@@ -120,6 +120,6 @@ kernel((2,), (32,), (np.uintp(out.ctypes.data), np.int32(32)), shared_mem=128)
         "OPENBLAS_NUM_THREADS": "1",
     }
     command = ["setarch", "-R", sys.executable, "-c", script]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=500)
     assert ("ThreadSanitizer: data race" in done.stderr) is races, done.stderr
     assert bool(done.returncode) is races

@@ -36,7 +36,7 @@ def run_sanitized(
     }
     # neither sanitizer likes the randomised addresses of new kernels
     command = ["setarch", "-R", sys.executable, HERE / "sanitized.py", file, library, *chosen]
-    return subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False, timeout=500)
 
 
 @pytest.mark.parametrize("file", ["pool.cu", "slic.cu"])
