@@ -116,7 +116,7 @@ def test_other_folds_are_refused(finished_run: Path, run_copy: Path) -> None:
         swapped = (
             path.read_text(encoding="utf-8").replace("case01", "#").replace("case02", "case01").replace("#", "case02")
         )
-        path.write_text(swapped)
+        path.write_text(swapped, encoding="utf-8")
     with pytest.raises(InputError, match=r"folds\.json and .*folds\.json split the cases differently"):
         compare_runs(finished_run, run_copy)
 
