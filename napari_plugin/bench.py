@@ -13,6 +13,7 @@ import napari
 import numpy as np
 import psutil
 from napari.qt import get_qapp
+from superqt.utils import WorkerBase
 
 from napari_voxpool.display import Shown, layer_of_volume, shown_by
 from napari_voxpool.journal import About, fingerprint
@@ -74,6 +75,7 @@ def main() -> None:
     grown = psutil.Process().memory_info().rss - before
     print(f"memory of the session {grown / 2**20:.0f} MiB, of the volume {data.nbytes / 2**20:.0f} MiB")
     print(f"window stood still for {1000 * _longest_pause(app.processEvents, panel):.0f} ms at most while segmenting")
+    WorkerBase.await_workers()
     viewer.close()
 
 
