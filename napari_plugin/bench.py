@@ -27,7 +27,7 @@ SHAPE, SUPERVOXELS = (256, 256, 180), 12_000
 NAMES = {0: "background", 1: "CSF", 2: "GM", 3: "WM"}
 ROUNDS = 20
 _STROKE = 40
-_PAUSE = 0.005
+_PAUSE = 0.005  # seconds for the threads' work between two turns of the window's loop
 
 
 def main() -> None:

@@ -61,24 +61,55 @@ def layer_of_volume(volume: Volume, name: str) -> tuple[np.ndarray, dict[str, An
 
 
 @dataclass(frozen=True)
+class Grid:
+    """The grid of a 3D layer's voxels, and how they are ordered there.
+
+    Attributes:
+        geometry: The file's own grid where voxpool opened the file; else that of napari's world.
+        turned: Whether the layer shows it along the body axes (True) or its axes merely in reverse order.
+    """
+
+    geometry: Geometry
+    turned: bool
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Voxel size in mm along the layer's axes, (S, A, R)."""
+        return (self.geometry.ras() if self.turned else self.geometry).spacing[::-1]
+
+    def show(self, array: np.ndarray) -> np.ndarray:
+        """An array of the grid as the layer orders it, (S, A, R)."""
+        return self.geometry.to_ras(array).T if self.turned else array.T
+
+    def store(self, array: np.ndarray) -> np.ndarray:
+        """An array (S, A, R) of the layer as the grid orders it."""
+        return self.geometry.from_ras(array.T) if self.turned else np.ascontiguousarray(array.T)
+
+
+@dataclass(frozen=True)
 class Shown:
     """The volume that an image layer shows, and how its voxels are ordered there.
 
     Attributes:
-        volume: On the file's own grid where voxpool opened the file; else on that of napari's world.
-        turned: Whether the layer shows it along the body axes (True) or its axes merely in reverse order.
+        volume: On the layer's `Grid`.
+        turned: As in `Grid`.
     """
 
     volume: Volume
     turned: bool
 
+    @property
+    def grid(self) -> Grid:
+        """The layer's grid."""
+        return Grid(self.volume.geometry, self.turned)
+
     def show(self, array: np.ndarray) -> np.ndarray:
         """An array of the volume's grid as the layer orders it, (S, A, R)."""
-        return self.volume.geometry.to_ras(array).T if self.turned else array.T
+        return self.grid.show(array)
 
     def store(self, array: np.ndarray) -> np.ndarray:
         """An array (S, A, R) of the layer as the volume's grid orders it."""
-        return self.volume.geometry.from_ras(array.T) if self.turned else np.ascontiguousarray(array.T)
+        return self.grid.store(array)
 
 
 def shown_by(layer: "Image") -> Shown:
@@ -95,21 +126,20 @@ def shown_by(layer: "Image") -> Shown:
     data = np.asarray(layer.data)
     if np.iscomplexobj(data):
         raise InputError(f"layer {layer.name} holds complex numbers; choose a layer of real numbers")
-    geometry, turned = geometry_of(layer)
-    array = geometry.from_ras(data.T) if turned else np.ascontiguousarray(data.T)
-    array = array.astype(np.float32, copy=False)
+    grid = grid_of(layer)
+    array = grid.store(data).astype(np.float32, copy=False)
     if not np.isfinite(array).all():
         raise InputError(f"layer {layer.name} holds NaN or infinite voxels; replace them before segmenting")
-    space = space_of(layer) or FileSpace(geometry, None, None)
-    return Shown(Volume(array, geometry, space.header, space.path, sources=space.sources), turned)
+    space = space_of(layer) or FileSpace(grid.geometry, None, None)
+    return Shown(Volume(array, grid.geometry, space.header, space.path, sources=space.sources), grid.turned)
 
 
-def geometry_of(layer: "Image | Labels") -> tuple[Geometry, bool]:
-    """The grid that a 3D layer's voxels have: its file's (True), shown along the body axes, or napari's own (False)."""
+def grid_of(layer: "Image | Labels") -> Grid:
+    """The grid of a 3D layer's voxels: that of its file, or napari's own."""
     space = space_of(layer)
     if space is not None:
-        return space.geometry, True
-    return Geometry(tuple(layer.data.shape)[::-1], _world_affine(layer)), False
+        return Grid(space.geometry, turned=True)
+    return Grid(Geometry(tuple(layer.data.shape)[::-1], _world_affine(layer)), turned=False)
 
 
 def describe(layer: "Image") -> str:

@@ -85,7 +85,7 @@ class Journal:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / _EDITS).unlink(missing_ok=True)
         with atomic_path(self.folder / _RESULT) as path, path.open("wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+            np.savez_compressed(file, **arrays)
         write_json(self.folder / _ABOUT, asdict(about))
 
     def note(self, action: str, **details: Any) -> None:

@@ -38,8 +38,7 @@ def export_picture(session: SegmentationSession, path: Path, index: tuple[int, .
     for label, name in colours.items():
         if label:
             table[label] = (*ImageColor.getrgb(name)[:3], _OPACITY)
-    spacing = session.shown.volume.geometry.ras().spacing[::-1] if session.shown.turned else _spacing(session)
-    size = [count * step for count, step in zip(scan.shape, spacing, strict=True)]
+    size = [count * step for count, step in zip(scan.shape, session.shown.grid.spacing, strict=True)]
     scale = HEIGHT / max(size[0], size[1])
     planes = [
         _plane(np.take(grey, index[axis], axis), table[np.take(labels, index[axis], axis)], axis, size, scale)
@@ -89,7 +88,3 @@ def _legend(draw: ImageDraw.ImageDraw, session: SegmentationSession, colours: di
         draw.rectangle((left, top + 3, left + 11, top + 14), colours[row.label])
         draw.text((left + 18, top), text, "white", font)
         left += width
-
-
-def _spacing(session: SegmentationSession) -> tuple[float, ...]:
-    return session.shown.volume.geometry.spacing[::-1]

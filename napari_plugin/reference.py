@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_voxpool.display import Shown, geometry_of, space_of
+from napari_voxpool.display import Shown, grid_of, space_of
 from voxpool.data.native import to_native
 from voxpool.errors import InputError
 from voxpool.metrics import score_case
@@ -40,8 +40,8 @@ def reference_of(layer: "Image | Labels", scan: "Image", onto: Shown) -> tuple[n
         data = np.rint(data)
     if _lies_on(layer, scan):
         return data.astype(np.int32), False
-    geometry, turned = geometry_of(layer)
-    stored = (geometry.from_ras(data.T) if turned else data.T).astype(np.int32)
+    grid = grid_of(layer)
+    geometry, stored = grid.geometry, grid.store(data.astype(np.int32))
     wanted = onto.volume.geometry
     if geometry.matches(wanted):
         return onto.show(stored), False

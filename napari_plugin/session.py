@@ -1,6 +1,5 @@
 """A scan with its segmentation under review, without a window: widgets show it and call it, nothing else."""
 
-import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,15 +37,12 @@ class SegmentationSession:
     @classmethod
     def begin(cls, shown: Shown, found: "Segmentation", package: Path | str) -> "SegmentationSession":
         """Review a new result; a journal of the same scan is replaced."""
-        from voxpool.model_package import model_folder
+        from voxpool.model_package import weights_sha256
 
-        weights = model_folder(package) / "model.safetensors"
-        with weights.open("rb") as file:
-            checksum = hashlib.file_digest(file, "sha256").hexdigest()
         about = About(
             scan=fingerprint(shown.volume),
             model=Path(package).name,
-            model_sha256=checksum,
+            model_sha256=weights_sha256(package),
             label_names=found.label_names,
             quality=found.quality,
             warnings=found.warnings,
@@ -105,7 +101,7 @@ class SegmentationSession:
         return self._noted(self.correction.redo(), "redo")
 
     def next_doubtful(self) -> int | None:
-        """The most doubtful supervoxel that was not asked for yet; None where there is none, then from the start."""
+        """The most doubtful supervoxel that was not asked for yet, after the last the first again; None without any."""
         regions = self.correction.regions
         if regions is None:
             return None

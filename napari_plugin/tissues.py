@@ -1,5 +1,7 @@
 """Colours of tissues, the same in every result, and told apart by colour-blind readers."""
 
+from collections.abc import Collection
+
 # Okabe and Ito's palette
 _COLOURS = {"CSF": "#56b4e9", "GM": "#e69f00", "WM": "#f0e442"}
 # classes of whole heads: a tissue's family shares its hue
@@ -13,6 +15,12 @@ _COLOURS |= {
     "brain stem": "#009e73",
 }
 _OTHERS = ("#009e73", "#cc79a7", "#d55e00", "#0072b2", "#999999")
+
+
+def colormap_of(label_names: dict[int, str], hidden: Collection[int] = ()) -> dict[int | None, str]:
+    """Colours of a labels layer: those of `label_colours`, nothing for hidden classes and for what has no name."""
+    colours: dict[int | None, str] = {None: "transparent"}
+    return colours | label_colours(label_names) | dict.fromkeys(hidden, "transparent")
 
 
 def label_colours(label_names: dict[int, str]) -> dict[int, str]:

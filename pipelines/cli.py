@@ -255,7 +255,7 @@ def supervoxels(
 def view(
     files: Annotated[
         Optional[list[Path]],  # noqa: UP045 - typer reads the annotation at run time
-        typer.Argument(metavar="[FILE...]", help="NIfTI files to open."),
+        typer.Argument(metavar="[FILE...]", help="NIfTI files and DICOM folders to open."),
     ] = None,
 ) -> None:
     """Open the viewer: segment, review, correct, export."""

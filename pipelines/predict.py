@@ -13,7 +13,7 @@ from voxpool import __version__
 from voxpool.errors import Cancelled, InputError, UsageError, VoxpoolError
 from voxpool.inference import Segmentation, Segmenter
 from voxpool.io import read_volume, write_json, write_volume
-from voxpool.model_package import model_folder
+from voxpool.model_package import weights_sha256
 from voxpool_pipelines.console import task
 from voxpool_pipelines.run_folder import read_json
 
@@ -58,7 +58,7 @@ def predict(
     segmenter = Segmenter.load(model, device=device)
     if uncertainty and segmenter.info.supervoxels is None:
         raise UsageError(f"the model {model} has no supervoxels, which --uncertainty is of; leave it out")
-    model_hash = _sha256(model_folder(model) / "model.safetensors")
+    model_hash = weights_sha256(model)
     out.mkdir(parents=True, exist_ok=True)
     failed = 0
     for name, path in named.items():

@@ -29,6 +29,11 @@ def model_folder(name: Path | str) -> Path:
     return _BUNDLED_FOLDER if str(name) == BUNDLED else Path(name)
 
 
+def weights_sha256(name: Path | str) -> str:
+    """SHA-256 of a model package's weights: what tells two models apart."""
+    return _sha256(model_folder(name) / WEIGHTS)
+
+
 @pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
 class ModelInfo:
     """What one must know to use a model's weights.

@@ -85,7 +85,7 @@ class ExportSection(QWidget):
         except (VoxpoolError, OSError) as error:
             self.say(f"{error}.")
         else:
-            self.say(f"Saved {path}; research use only, not a medical device.")
+            self.say(f"Saved {path}; {NOTE}.")
 
 
 def _labels(layers: SessionLayers, path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from napari_voxpool.display import METADATA_KEY
 from napari_voxpool.history import Edit
 from napari_voxpool.session import SegmentationSession
-from napari_voxpool.tissues import label_colours
+from napari_voxpool.tissues import colormap_of
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -29,13 +29,11 @@ class SessionLayers:
         self.scan = scan
         correction = session.correction
         names = correction.label_names
-        colours: dict[int | None, str] = {None: "transparent"}
-        colours.update(label_colours(names).items())
         self.tissues: Labels = viewer.add_labels(
             correction.labels,
             name=f"{scan.name} tissues",
             opacity=0.5,
-            colormap=colours,
+            colormap=colormap_of(names),
             features={"index": list(names), "name": list(names.values())},
             metadata={METADATA_KEY: scan.metadata.get(METADATA_KEY)},
             **_place(scan),

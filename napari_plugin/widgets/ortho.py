@@ -12,6 +12,7 @@ from qtpy.QtGui import QCloseEvent, QShowEvent
 from qtpy.QtWidgets import QLabel, QSplitter, QVBoxLayout, QWidget
 
 from napari_voxpool.widgets.letters import Letters
+from napari_voxpool.widgets.tools import CLICK_PIXELS
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -104,7 +105,7 @@ class Plane:
         yield
         while event.type == "mouse_move":
             yield
-        if np.linalg.norm(np.array(event.pos) - start) < 3:
+        if np.linalg.norm(np.array(event.pos) - start) < CLICK_PIXELS:
             self.viewer.dims.point = event.position
 
 

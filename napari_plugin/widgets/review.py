@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_voxpool.reference import reference_of, surface_distances
-from napari_voxpool.tissues import label_colours
+from napari_voxpool.tissues import colormap_of, label_colours
 from napari_voxpool.widgets.layers import SessionLayers
 from napari_voxpool.widgets.threads import in_thread
 from voxpool.errors import VoxpoolError
@@ -179,13 +179,11 @@ class ReviewSection(QWidget):
         """Draw only the tissues that are ticked."""
         if column != NAME or self.layers is None:
             return
-        colours: dict[int | None, str] = {None: "transparent"}
-        colours.update(label_colours(self.layers.session.about.label_names).items())
-        for number in range(self.table.topLevelItemCount()):
-            row = self.table.topLevelItem(number)
-            if row.checkState(NAME) != Qt.CheckState.Checked:
-                colours[row.data(NAME, Qt.ItemDataRole.UserRole)] = "transparent"
-        self.layers.tissues.colormap = colours
+        rows = [self.table.topLevelItem(number) for number in range(self.table.topLevelItemCount())]
+        hidden = [
+            row.data(NAME, Qt.ItemDataRole.UserRole) for row in rows if row.checkState(NAME) != Qt.CheckState.Checked
+        ]
+        self.layers.tissues.colormap = colormap_of(self.layers.session.about.label_names, hidden)
 
     def _compare(self) -> None:
         if self.layers is None:

@@ -1,4 +1,4 @@
-"""Files and volumes: NIfTI in and out, DICOM in, the geometry of a grid, atomic writes."""
+"""Files and volumes: NIfTI in and out, DICOM in and out, the geometry of a grid, atomic writes."""
 
 from .atomic import atomic_path, write_json, write_text
 from .dicom import Series, list_series, read_dicom, read_series
