@@ -110,6 +110,11 @@ class Correction:
         """Do the last edit that was undone again; returns the change, or None."""
         return self._apply(self.history.redo())
 
+    def take_back(self) -> None:
+        """Undo the last edit for good: it cannot be done again."""
+        if self.undo() is not None:
+            self.history.undone.pop()
+
     def compare_with(self, reference: np.ndarray | None) -> None:
         """Take a reference on the same grid, class ids as the labels', or none.
 

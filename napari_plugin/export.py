@@ -13,7 +13,7 @@ import numpy as np
 from napari_voxpool.session import SegmentationSession
 from voxpool import __version__
 from voxpool.errors import ResourceError
-from voxpool.io import read_labels, write_json, write_segmentation, write_text, write_volume
+from voxpool.io import read_labels, stem, write_json, write_segmentation, write_text, write_volume
 
 NOTE = "research use only, not a medical device"
 
@@ -31,7 +31,7 @@ def export_labels(session: SegmentationSession, path: Path) -> None:
     if not np.array_equal(back.array, labels) or not back.geometry.matches(volume.geometry):
         raise ResourceError(f"{path} does not read back as it was written; check the disk and export again")
     names = {str(label): name for label, name in session.about.label_names.items()}
-    write_json(path.with_name(_stem(path) + ".labels.json"), names)
+    write_json(path.with_name(f"{stem(path.name)}.labels.json"), names)
 
 
 def export_dicom(session: SegmentationSession, path: Path) -> None:
@@ -107,7 +107,3 @@ def _as_csv(facts: Mapping[str, Any]) -> str:
     writer.writeheader()
     writer.writerows({**tissue, **common} for tissue in facts["tissues"])
     return out.getvalue()
-
-
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".nii")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,14 +17,14 @@ import numpy as np
 from platformdirs import user_state_path
 
 from napari_voxpool.editing import Correction
-from voxpool.errors import InputError
+from voxpool.errors import InputError, ResourceError
 from voxpool.io import Volume, atomic_path, write_json
 
 STATE_VARIABLE = "VOXPOOL_STATE"
 """Environment variable that names another folder for journals."""
 
-_RESULT, _ABOUT, _EDITS = "result.npz", "about.json", "edits.jsonl"
-_FORMAT = 1
+_ABOUT = "about.json"
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -69,33 +70,59 @@ class Found:
 class Journal:
     """Writes a result and its edits into a folder of its own; the folder of a scan is found again by its fingerprint.
 
+    The result and its edits are files named after when the result was made, and `about.json` says which of them
+    count: it is written last, so that a crash leaves either the old result with its edits or the new one.
+
     Args:
         folder: Where; see `journal_folder`.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._about: About | None = None
 
     def begin(self, about: About, arrays: dict[str, np.ndarray]) -> None:
         """Store a result, in place of what was there.
 
         Raises:
-            ResourceError: If the disk is full.
+            ResourceError: If the disk is full or the folder cannot be written.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / _EDITS).unlink(missing_ok=True)
-        with atomic_path(self.folder / _RESULT) as path, path.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-        write_json(self.folder / _ABOUT, asdict(about))
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            new = self._result(about), self._edits(about)
+            with atomic_path(new[0]) as path, path.open("wb") as file:
+                np.savez_compressed(file, **arrays)
+            new[1].write_text("", encoding="utf-8")
+            write_json(self.folder / _ABOUT, asdict(about))
+            for old in [*self.folder.glob("*.npz"), *self.folder.glob("*.jsonl")]:
+                if old not in new:
+                    old.unlink()
+        except OSError as error:
+            raise ResourceError(
+                f"the result cannot be kept in {self.folder} ({error.strerror}); free space, or name another folder in"
+                f" {STATE_VARIABLE}"
+            ) from error
+        self._about = about
 
     def note(self, action: str, **details: Any) -> None:
-        """Add a line, and make sure that it is on the disk."""
+        """Add a line, and make sure that it is on the disk.
+
+        Raises:
+            ResourceError: If the disk is full or the folder cannot be written.
+        """
+        assert self._about is not None  # begun or read
         line = json.dumps({"do": action, "at": round(time.time(), 1), **details}, separators=(",", ":"))
-        with (self.folder / _EDITS).open("a", encoding="utf-8") as file:
-            # begins with the line's end: a line that a crash cut off must not swallow the next
-            file.write("\n" + line)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with self._edits(self._about).open("a", encoding="utf-8") as file:
+                # begins with the line's end: a line that was cut off must not swallow the next
+                file.write("\n" + line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise ResourceError(
+                f"the correction was taken back, since it cannot be kept in {self.folder} ({error.strerror}); free"
+                " space and make it again"
+            ) from error
 
     def read(self) -> Found | None:
         """What was stored, or None where there is nothing that can be used.
@@ -103,21 +130,29 @@ class Journal:
         A line that was cut off by a crash is left out: its edit was never seen done.
         """
         try:
-            about = json.loads((self.folder / _ABOUT).read_text(encoding="utf-8"))
-            about["label_names"] = {int(label): name for label, name in about["label_names"].items()}
-            about["warnings"] = tuple(about["warnings"])
-            if about["format"] != _FORMAT:
+            values = json.loads((self.folder / _ABOUT).read_text(encoding="utf-8"))
+            values["label_names"] = {int(label): name for label, name in values["label_names"].items()}
+            values["warnings"] = tuple(values["warnings"])
+            if values["format"] != _FORMAT:
                 return None
-            with np.load(self.folder / _RESULT, allow_pickle=False) as stored:
+            about = About(**values)
+            with np.load(self._result(about), allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error):
             return None
         lines = []
         with contextlib.suppress(OSError):
-            for line in (self.folder / _EDITS).read_text(encoding="utf-8").splitlines():
+            for line in self._edits(about).read_text(encoding="utf-8", errors="replace").splitlines():
                 with contextlib.suppress(ValueError):
                     lines.append(json.loads(line))
-        return Found(About(**about), arrays, tuple(lines))
+        self._about = about
+        return Found(about, arrays, tuple(lines))
+
+    def _result(self, about: About) -> Path:
+        return self.folder / f"result-{about.started:.3f}.npz"
+
+    def _edits(self, about: About) -> Path:
+        return self.folder / f"edits-{about.started:.3f}.jsonl"
 
 
 def journal_folder(scan: str) -> Path:

@@ -1,4 +1,4 @@
-"""Opens NIfTI volumes and DICOM folders the right way up."""
+"""Opens volumes of every format and DICOM folders the right way up."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,9 +7,8 @@ from typing import Any
 import napari
 
 from napari_voxpool.display import layer_of_volume, show_radiological
-from voxpool.io import Series, Volume, list_series, read_series, read_volume
+from voxpool.io import Series, Volume, list_series, read_series, read_volume, stem
 
-ENDINGS = (".nii.gz", ".nii")
 _LOOKED_AT = 20  # files of a folder, to see whether it holds DICOM
 _PREAMBLE = 128
 
@@ -18,9 +17,13 @@ def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], lis
     """Return the function that reads these files and folders; npe2's reader hook.
 
     Returns:
-        None if one of them is neither a NIfTI file nor a folder of DICOM files.
+        None if one of them is neither a volume's file nor a folder of DICOM files.
     """
-    return read_layers if all(_name(each) or _is_dicom_folder(each) for each in _paths(path)) else None
+    return (
+        read_layers
+        if all(stem(Path(each).name) is not None or _is_dicom_folder(each) for each in _paths(path))
+        else None
+    )
 
 
 def read_layers(path: str | Sequence[str]) -> list[Any]:
@@ -34,7 +37,7 @@ def read_layers(path: str | Sequence[str]) -> list[Any]:
     """
     layers = []
     for each in _paths(path):
-        name = _name(each)
+        name = stem(Path(each).name)
         if name is None:
             layers += [layer_of_volume(volume, title) for volume, title in _read_folder(each)]
         else:
@@ -78,9 +81,3 @@ def _is_dicom_folder(path: str) -> bool:
 
 def _paths(path: str | Sequence[str]) -> Sequence[str]:
     return [path] if isinstance(path, str) else path
-
-
-def _name(path: str) -> str | None:
-    """The file's name without its ending, or None if it is no NIfTI file."""
-    name = Path(path).name
-    return next((name[: -len(end)] for end in ENDINGS if name.lower().endswith(end)), None)

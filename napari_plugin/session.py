@@ -12,6 +12,7 @@ from napari_voxpool.editing import Correction
 from napari_voxpool.history import Edit
 from napari_voxpool.journal import About, Found, Journal, fingerprint, journal_folder, packed, replay
 from napari_voxpool.regions import Regions
+from voxpool.errors import ResourceError
 
 if TYPE_CHECKING:
     from voxpool.inference import Segmentation
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 class SegmentationSession:
     """What a person reviews, corrects and exports. Every edit is in the journal before the next can be made.
+
+    An edit that cannot be kept, because the disk is full, is taken back: each method that edits raises
+    `ResourceError` then, and the labels are as they were.
 
     Args:
         shown: The scan.
@@ -88,9 +92,9 @@ class SegmentationSession:
     def take_over(self) -> Edit | None:
         """Make an edit of what another brush painted; see `Correction.take_over`."""
         edit = self.correction.take_over()
-        if edit is not None:
-            self.journal.note("paint", where=packed(edit.where), labels=packed(edit.after))
-        return edit
+        if edit is None:
+            return None
+        return self._noted(edit, "paint", where=packed(edit.where), labels=packed(edit.after))
 
     def undo(self) -> Edit | None:
         """Take back the last edit."""
@@ -110,8 +114,14 @@ class SegmentationSession:
         return self._doubtful.pop() if self._doubtful else None
 
     def _noted(self, edit: Edit | None, action: str, **details: object) -> Edit | None:
-        if edit is not None:
+        if edit is None:
+            return None
+        try:
             self.journal.note(action, **details)
+        except ResourceError:
+            # what is not kept must not be shown either: a crash would lose it silently
+            {"undo": self.correction.redo, "redo": self.correction.undo}.get(action, self.correction.take_back)()
+            raise
         return edit
 
 

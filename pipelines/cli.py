@@ -190,7 +190,9 @@ def compare(
 
 @app.command()
 def predict(
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="NIfTI files, or folders of them.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT...", help="Volumes (NIfTI, MGZ, NRRD, MHA), or folders of them.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the label maps.")],
     model: Annotated[Path, typer.Option("--model", help="Model package, or bundled: for any MRI of a head.")] = Path(
         "bundled"
@@ -198,7 +200,7 @@ def predict(
     convention: Annotated[
         str | None, typer.Option(help="Merge the bundled model's classes: ventricles-only or all-csf.")
     ] = None,
-    image: Annotated[str, typer.Option(help="Pattern of the files to take from folders.")] = "*.nii*",
+    image: Annotated[str, typer.Option(help="Pattern of the files to take from folders.")] = "*",
     device: Device = "auto",
     tile: Annotated[int | None, typer.Option(min=8, help="Side of the tiles in voxels; by default by memory.")] = None,
     uncertainty: Annotated[bool, typer.Option(help="Write how doubtful each supervoxel is, in percent.")] = False,
@@ -228,7 +230,7 @@ def predict(
 
 @app.command()
 def supervoxels(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="NIfTI file.")],
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Volume: NIfTI, MGZ, NRRD or MHA.")],
     out: Annotated[Path, typer.Option("--out", help="Label map to write, .nii.gz; .json and .png go beside it.")],
     n_segments: Annotated[int, typer.Option(min=1, help="About how many supervoxels.")] = 8000,
     compactness: Annotated[float, typer.Option(help="Weight of space against intensity.")] = 0.1,
@@ -255,7 +257,7 @@ def supervoxels(
 def view(
     files: Annotated[
         Optional[list[Path]],  # noqa: UP045 - typer reads the annotation at run time
-        typer.Argument(metavar="[FILE...]", help="NIfTI files and DICOM folders to open."),
+        typer.Argument(metavar="[FILE...]", help="Volumes and DICOM folders to open."),
     ] = None,
 ) -> None:
     """Open the viewer: segment, review, correct, export."""

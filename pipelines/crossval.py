@@ -7,7 +7,6 @@ checkpoint. Killed at any time and started again, a run goes on where it was.
 import copy
 import math
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,7 +35,7 @@ from voxpool_pipelines.prepare import channel_names, working_spacing
 from voxpool_pipelines.run_folder import describe, fold_folder, locked, read_json, start_run
 
 MAX_STRIDE, GUIDED_STRIDE = 8, 32
-CALIBRATION_STEPS = 8
+CALIBRATION_STEPS = 4, 16  # a short training and a longer one
 # oracle Dice is alike from case to case: a few training cases choose the number of supervoxels
 ORACLE_CASES = 4
 FINE_PER_COARSE = 8
@@ -155,15 +154,17 @@ def _iterations(run: _Run, spec: NetSpec, cases: Sequence[TrainingCase]) -> int:
         net = _new_net(run.config, run.dataset, spec)
         folder = run.folder / "calibration"
         seconds = []
-        for steps in (CALIBRATION_STEPS // 2, CALIBRATION_STEPS):  # the first warms up
+        for steps in CALIBRATION_STEPS:
             shutil.rmtree(folder, ignore_errors=True)
-            start = time.perf_counter()
             config = _train_config(run, Variant(spec, BASE), steps)
-            train(net, _batches(spec, cases, config, net), config, folder=folder, device=run.device)
-            seconds.append((time.perf_counter() - start) / steps)
+            result = train(net, _batches(spec, cases, config, net), config, folder=folder, device=run.device)
+            seconds.append(result.seconds)
         shutil.rmtree(folder, ignore_errors=True)
         assert run.config.minutes is not None  # the configuration holds one of the two
-        plan[spec.id] = max(1, int(60 * run.config.minutes / seconds[-1]))
+        # the difference, not the quotient: what a training costs once would count for every step
+        per_step = (seconds[1] - seconds[0]) / (CALIBRATION_STEPS[1] - CALIBRATION_STEPS[0])
+        per_step = max(per_step, seconds[1] / CALIBRATION_STEPS[1] / 2)  # should the machine have paused in the first
+        plan[spec.id] = max(1, int(60 * run.config.minutes / per_step))
         write_json(path, plan)
         run.console.print(
             f"{spec.id}: {plan[spec.id]} iterations fit into {run.config.minutes:g} minutes", highlight=False

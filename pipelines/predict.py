@@ -12,12 +12,11 @@ from rich.console import Console
 from voxpool import __version__
 from voxpool.errors import Cancelled, InputError, UsageError, VoxpoolError
 from voxpool.inference import Segmentation, Segmenter
-from voxpool.io import read_volume, write_json, write_volume
+from voxpool.io import read_volume, stem, write_json, write_volume
 from voxpool.model_package import weights_sha256
 from voxpool_pipelines.console import task
 from voxpool_pipelines.run_folder import read_json
 
-SUFFIXES = (".nii.gz", ".nii")
 OUTPUT = "_labels.nii.gz"
 UNCERTAINTY = "_uncertainty.nii.gz"
 
@@ -37,7 +36,7 @@ def predict(
     """Segment files; one bad file never stops the rest.
 
     Args:
-        inputs: NIfTI files, see `list_inputs`.
+        inputs: Volumes, see `list_inputs`.
         model: Model package, or "bundled".
         out: Gets `<name>_labels.nii.gz` and `<name>.json` per input.
         device: "auto", "cpu", "cuda", ...
@@ -84,7 +83,7 @@ def predict(
 
 
 def list_inputs(inputs: Sequence[Path], pattern: str) -> list[Path]:
-    """The NIfTI files that inputs name: files as they are, folders by a pattern, at any depth.
+    """The volumes that inputs name: files as they are, folders by a pattern, at any depth.
 
     Raises:
         InputError: If a folder holds none.
@@ -94,9 +93,9 @@ def list_inputs(inputs: Sequence[Path], pattern: str) -> list[Path]:
         if not path.is_dir():
             files.append(path)
             continue
-        inside = sorted(file for file in path.rglob(pattern) if file.name.endswith(SUFFIXES))
+        inside = sorted(file for file in path.rglob(pattern) if stem(file.name) is not None)
         if not inside:
-            raise InputError(f"{path} holds no NIfTI file that fits {pattern}; name the files, or give --image")
+            raise InputError(f"{path} holds no volume that fits {pattern}; name the files, or give --image")
         files += inside
     return files
 
@@ -104,7 +103,7 @@ def list_inputs(inputs: Sequence[Path], pattern: str) -> list[Path]:
 def _named(files: Sequence[Path]) -> dict[str, Path]:
     named: dict[str, Path] = {}
     for path in files:
-        name = path.name.removesuffix(".gz").removesuffix(".nii")
+        name = stem(path.name) or path.name
         if name in named:
             raise UsageError(
                 f"{named[name]} and {path} would both become {name}{OUTPUT}; segment them into two folders"

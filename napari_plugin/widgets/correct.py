@@ -22,6 +22,7 @@ from napari_voxpool.regions import COARSER
 from napari_voxpool.widgets.layers import SessionLayers
 from napari_voxpool.widgets.threads import in_thread
 from napari_voxpool.widgets.tools import NAVIGATE, TOOLS, VOXELS, Tools
+from voxpool.errors import VoxpoolError
 
 SIZES = ("fine", "medium", "coarse")
 TOLERANCE_STEPS = 20
@@ -98,12 +99,18 @@ class CorrectSection(QWidget):
     def undo(self) -> None:
         """Take back the last edit."""
         if self.layers is not None:
-            self._edited(self.layers.session.undo())
+            self._step(self.layers.session.undo)
 
     def redo(self) -> None:
         """Do the last edit that was undone again."""
         if self.layers is not None:
-            self._edited(self.layers.session.redo())
+            self._step(self.layers.session.redo)
+
+    def _step(self, act: Callable[[], Edit | None]) -> None:
+        try:
+            self._edited(act())
+        except VoxpoolError as error:
+            self.say(f"{error}.")
 
     def _arrange(self) -> None:
         group = QButtonGroup(self)

@@ -9,6 +9,7 @@ from napari_voxpool.export import NOTE, export_dicom, export_labels, export_repo
 from napari_voxpool.picture import export_picture
 from napari_voxpool.widgets.layers import SessionLayers
 from voxpool.errors import VoxpoolError
+from voxpool.io import stem
 
 
 class ExportSection(QWidget):
@@ -72,7 +73,7 @@ class ExportSection(QWidget):
         if self.layers is None:
             return
         source = self.layers.session.shown.volume.path
-        name = "scan" if source is None else source.name.removesuffix(".gz").removesuffix(".nii")
+        name = "scan" if source is None else stem(source.name)
         proposed = (source.parent if source else Path.home()) / f"{name}{ending}"
         chosen, _ = QFileDialog.getSaveFileName(self, title, str(proposed), kinds)
         if not chosen:

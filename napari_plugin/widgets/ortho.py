@@ -1,6 +1,7 @@
 """Dock "Orthogonal views": the coronal and the sagittal plane beside the axial one, of the same arrays."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +41,7 @@ class Plane:
         self.qt = QtViewer(self.model)
         self.letters = Letters(self.model, self.qt)
         self.copies: dict[Layer, Layer] = {}
+        self._following: dict[Layer, list[tuple[Any, Callable[..., None]]]] = {}
         self._order = PLANES[name]
         self.model.mouse_drag_callbacks.append(self._go_to)
         for layer in viewer.layers:
@@ -56,11 +58,14 @@ class Plane:
         copy.editable = False
         self.copies[layer] = copy
         self.model.add_layer(copy)
+        follow: list[tuple[Any, Callable[..., None]]] = [(layer.events.set_data, copy.refresh)]
         for name in _FOLLOWED:
             if hasattr(layer, name):
-                getattr(layer.events, name).connect(self._follow(layer, name))
+                follow.append((getattr(layer.events, name), partial(_copy_setting, layer, copy, name)))
                 setattr(copy, name, getattr(layer, name))
-        layer.events.set_data.connect(copy.refresh)
+        for event, act in follow:
+            event.connect(act)
+        self._following[layer] = follow
         self.model.dims.order = self._order
         self.follow_point()
 
@@ -68,7 +73,8 @@ class Plane:
         """Show a layer no longer."""
         copy = self.copies.pop(layer, None)
         if copy is not None:
-            layer.events.set_data.disconnect(copy.refresh)
+            for event, act in self._following.pop(layer):
+                event.disconnect(act)
             self.model.layers.remove(copy)
 
     def follow_point(self) -> None:
@@ -91,14 +97,6 @@ class Plane:
         self.qt.deleteLater()
         del self.qt, self.letters
 
-    def _follow(self, layer: Layer, name: str) -> Any:
-        def follow(_: Any = None) -> None:
-            copy = self.copies.get(layer)
-            if copy is not None:
-                setattr(copy, name, getattr(layer, name))
-
-        return follow
-
     def _go_to(self, _: ViewerModel, event: Any) -> Generator[None, None, None]:
         """A click moves all views to the place."""
         start = np.array(event.pos)
@@ -107,6 +105,10 @@ class Plane:
             yield
         if np.linalg.norm(np.array(event.pos) - start) < CLICK_PIXELS:
             self.viewer.dims.point = event.position
+
+
+def _copy_setting(layer: Layer, copy: Layer, name: str, _: Any = None) -> None:
+    setattr(copy, name, getattr(layer, name))
 
 
 class OrthogonalViews(QWidget):

@@ -6,7 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-import numpy as np
 from napari.layers import Image, Labels
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QGroupBox, QMessageBox, QScrollArea, QVBoxLayout, QWidget
@@ -166,11 +165,9 @@ class Panel(QWidget):
 
 def _fingerprint(scan: Image) -> str | None:
     """What a layer's journal is found by; None if it is no volume that can be segmented."""
-    if not isinstance(scan.data, np.ndarray):  # read from a disk as it is looked at, it would take long
-        return None
     try:
         return fingerprint(shown_by(scan).volume)
-    except VoxpoolError:
+    except (VoxpoolError, OSError, MemoryError):
         return None
 
 

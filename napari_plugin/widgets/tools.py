@@ -7,6 +7,7 @@ import numpy as np
 
 from napari_voxpool.history import Edit
 from napari_voxpool.widgets.layers import SessionLayers
+from voxpool.errors import VoxpoolError
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -22,7 +23,7 @@ class Tools:
 
     Args:
         layers: The session's layers.
-        edited: Called with each edit.
+        edited: Called after each attempt, with the edit or None.
         hint: Called with a sentence where a click changes nothing.
 
     Attributes:
@@ -97,10 +98,8 @@ class Tools:
         if not ids:
             self.hint("There is no supervoxel here.")
             return
-        edit = self.session.give(ids, self.label)
-        if edit is None:
-            self.hint(f"It is {self.session.correction.label_names[self.label]} already.")
-        self.edited(edit)
+        already = f"It is {self.session.correction.label_names[self.label]} already."
+        self._edit(lambda: self.session.give(ids, self.label), already)
 
     def _fill(self, index: tuple[int, ...]) -> None:
         labels = self.session.correction.labels
@@ -109,8 +108,20 @@ class Tools:
         elif labels[index] == 0:
             self.hint("Only tissue can be filled; this is background.")
         else:
-            self.edited(self.session.fill(index, self.label))
+            self._edit(lambda: self.session.fill(index, self.label))
 
     def _painted(self) -> None:
         """A stroke of napari's own brush has ended: it becomes an edit like any other."""
-        self.edited(self.session.take_over())
+        self._edit(self.session.take_over)
+
+    def _edit(self, act: Callable[[], Edit | None], nothing: str = "") -> None:
+        """Do an edit; say why where there is none."""
+        try:
+            edit = act()
+        except VoxpoolError as error:
+            self.layers.tissues.refresh(extent=False)  # it was taken back
+            self.hint(f"{error}.")
+            return
+        if edit is None and nothing:
+            self.hint(nothing)
+        self.edited(edit)

@@ -1,6 +1,7 @@
 """Corrections without a window: regions, edits, undo, journal."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from napari_voxpool.journal import About, Journal, fingerprint
 from napari_voxpool.regions import Regions
 from napari_voxpool.session import SegmentationSession, stored_session
 from voxpool.data.phantom import phantom
-from voxpool.errors import InputError, UsageError
+from voxpool.errors import InputError, ResourceError, UsageError
 from voxpool.io import Geometry, Volume
 from voxpool.metrics import dice
 from voxpool.supervoxels import oracle_labels, slic
@@ -203,6 +204,11 @@ def begin(shown, scene):
     return stored
 
 
+def edits_file(session):
+    (path,) = session.journal.folder.glob("edits-*.jsonl")
+    return path
+
+
 def test_a_crash_loses_no_edit(shown, scene):
     assert stored_session(fingerprint(shown.volume)) is None
     session = begin(shown, scene)
@@ -217,7 +223,7 @@ def test_a_crash_loses_no_edit(shown, scene):
     session.revert([5])
     session.undo()
     # what a killed process leaves: the files as they are, and perhaps half a line
-    with (session.journal.folder / "edits.jsonl").open("a") as file:
+    with edits_file(session).open("a") as file:
         file.write('\n{"do":"give","ids":[1')
     journal, found = stored_session(fingerprint(shown.volume))
     again = SegmentationSession.resume(shown, journal, found)
@@ -240,8 +246,57 @@ def test_a_journal_of_another_scan_or_a_damaged_one_is_not_offered(shown, scene)
     session.give([5], 1)
     other = Shown(Volume(shown.volume.array + 1, shown.volume.geometry), turned=False)
     assert stored_session(fingerprint(other.volume)) is None
-    (session.journal.folder / "result.npz").write_bytes(b"no archive")
-    assert stored_session(fingerprint(shown.volume)) is None
+    (result,) = session.journal.folder.glob("*.npz")
+    whole = result.read_bytes()
+    for damaged in (b"no archive", whole[: len(whole) // 2], whole[:-1], b""):
+        result.write_bytes(damaged)
+        assert stored_session(fingerprint(shown.volume)) is None
+    result.write_bytes(whole)
+    assert stored_session(fingerprint(shown.volume)) is not None
+
+
+def test_a_correction_that_cannot_be_kept_is_taken_back(shown, scene):
+    """On a full disk the labels stay what the journal says, and the correction can be made again."""
+    session = begin(shown, scene)
+    session.give([5], 1)
+    session.give([6], 1)
+    session.undo()
+    kept, edits = session.correction.labels.copy(), edits_file(session)
+    aside = edits.rename(edits.with_name("aside"))
+    edits.symlink_to("/dev/full")
+    for act in (
+        lambda: session.give([7], 3),
+        lambda: session.fill((15, 16, 14), 1),
+        lambda: session.revert([5]),
+        session.undo,
+    ):
+        with pytest.raises(ResourceError, match=r"taken back.*No space left"):
+            act()
+        np.testing.assert_array_equal(session.correction.labels, kept)
+        assert session.correction.edits == 1
+    session.correction.labels.reshape(-1)[4000:4020] = 2
+    with pytest.raises(ResourceError, match="taken back"):
+        session.take_over()
+    np.testing.assert_array_equal(session.correction.labels, kept)
+    assert session.redo() is None, "there is nothing that the journal does not know"
+
+    edits.unlink()
+    aside.rename(edits)
+    session.give([7], 3)
+    again = SegmentationSession.resume(shown, *stored_session(fingerprint(shown.volume)))
+    np.testing.assert_array_equal(again.correction.labels, session.correction.labels)
+
+
+def test_a_new_result_that_cannot_be_stored_leaves_the_old_one_with_its_edits(shown, scene):
+    session = begin(shown, scene)
+    session.give([5], 1)
+    new = replace(session.about, started=2.0)
+    (session.journal.folder / "edits-2.000.jsonl").symlink_to("/dev/full/no")
+    with pytest.raises(ResourceError, match="cannot be kept"):
+        SegmentationSession.begin_with(shown, new, {"labels": scene[1]})
+    _, found = stored_session(fingerprint(shown.volume))
+    assert found.about == session.about
+    assert len(found.lines) == 1
 
 
 def test_a_line_that_means_nothing_is_refused(shown, scene):

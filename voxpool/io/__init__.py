@@ -1,13 +1,15 @@
-"""Files and volumes: NIfTI in and out, DICOM in and out, the geometry of a grid, atomic writes."""
+"""Files and volumes: the formats in, NIfTI and DICOM SEG out, the geometry of a grid, atomic writes."""
 
 from .atomic import atomic_path, write_json, write_text
 from .dicom import Series, list_series, read_dicom, read_series
 from .dicom_seg import write_segmentation
 from .geometry import Geometry
-from .nifti import read_geometry, read_labels, read_volume, write_volume
+from .nifti import write_volume
+from .read import EXTENSIONS, read_geometry, read_labels, read_volume, stem
 from .volume import HeaderCodes, Volume
 
 __all__ = [
+    "EXTENSIONS",
     "Geometry",
     "HeaderCodes",
     "Series",
@@ -19,6 +21,7 @@ __all__ = [
     "read_labels",
     "read_series",
     "read_volume",
+    "stem",
     "write_json",
     "write_segmentation",
     "write_text",

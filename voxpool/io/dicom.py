@@ -4,6 +4,7 @@ Files are read by GDCM through SimpleITK. What is missing or crooked is refused 
 it had none, moves everything behind the gap.
 """
 
+import mmap
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,13 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from voxpool.errors import InputError, ResourceError
+from voxpool.errors import InputError
 
 from .geometry import Geometry
+from .itk import LPS_TO_RAS, simpleitk
 from .volume import Volume
 
-# DICOM's coordinates run to the left and to the back
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 _SAME_DIRECTION = 1e-4
 _UNEVEN = 0.02
 """How much a step between slices may differ from the others, as a share of it."""
@@ -29,6 +29,8 @@ _TILT_MM = 0.1
 _UID, _DESCRIPTION, _MODALITY = "0020|000e", "0008|103e", "0008|0060"
 _POSITION, _ORIENTATION, _PIXELS = "0020|0032", "0020|0037", "0028|0030"
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
+_PREAMBLE = 128
+"""Bytes before the letters DICM."""
 
 
 @dataclass(frozen=True)
@@ -145,21 +147,15 @@ def read_dicom(folder: str | os.PathLike[str], *, uid: str | None = None) -> Vol
 
 
 def _reader() -> Any:
-    try:
-        import SimpleITK
-    except ImportError as error:
-        raise ResourceError('DICOM needs SimpleITK; run pip install "voxpool[dicom]"') from error
-    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
-    reader = SimpleITK.ImageFileReader()
+    sitk = simpleitk("DICOM")
+    reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
-    reader.SetOutputPixelType(SimpleITK.sitkFloat32)
+    reader.SetOutputPixelType(sitk.sitkFloat32)
     return reader
 
 
 def _array(image: Any) -> np.ndarray:
-    import SimpleITK
-
-    return SimpleITK.GetArrayFromImage(image)
+    return simpleitk("DICOM").GetArrayFromImage(image)
 
 
 def _read_slice(reader: Any, path: Path) -> _Slice | None:
@@ -169,7 +165,7 @@ def _read_slice(reader: Any, path: Path) -> _Slice | None:
         reader.ReadImageInformation()
     except RuntimeError as error:
         # reports, presentation states and other files are no images; one with voxels is a slice that would be missed
-        if _PIXEL_DATA in path.read_bytes():
+        if _holds_voxels(path):
             raise InputError(f"{path.name}: is cut off or damaged; copy it again from its source (E104)") from error
         return None
     if not reader.HasMetaDataKey(_UID):
@@ -196,6 +192,15 @@ def _read_slice(reader: Any, path: Path) -> _Slice | None:
         numbers(_PIXELS, 2),
         (columns, rows),
     )
+
+
+def _holds_voxels(path: Path) -> bool:
+    """Whether a file begins as DICOM does and has an element of voxels, however long it is."""
+    with path.open("rb") as file:
+        if file.read(_PREAMBLE + 4)[_PREAMBLE:] != b"DICM":
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(_PIXEL_DATA) >= 0
 
 
 def _series(slices: Sequence[_Slice]) -> Series:
@@ -267,7 +272,7 @@ def _geometry(slices: Sequence[_Slice]) -> tuple[Geometry | None, str | None]:
     affine[:3, 1] = down * first.pixels[0]
     affine[:3, 2] = (positions[-1] - positions[0]) / (len(slices) - 1)
     affine[:3, 3] = positions[0]
-    affine[:3] = _LPS_TO_RAS @ affine[:3]
+    affine[:3] = LPS_TO_RAS @ affine[:3]
     return Geometry((*first.size, len(slices)), affine), None
 
 
