@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_voxpool.settings import setting
 from voxpool.errors import InputError
 from voxpool.io import Geometry, HeaderCodes, Volume
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 METADATA_KEY = "voxpool"
 AXES = ("S", "A", "R")
+
+CONVENTIONS = ("radiological", "neurological")
 
 _OBLIQUE = 1  # degrees
 
@@ -193,6 +196,12 @@ def show_radiological(viewer: "ViewerModel") -> None:
 def show_neurological(viewer: "ViewerModel") -> None:
     """Turn the camera so that the patient's right is on the right."""
     viewer.scene.camera.orientation2d = ("up", "right")
+
+
+def show_as_set(viewer: "ViewerModel") -> None:
+    """Turn the camera as the settings page says."""
+    radiological = setting("display", "convention", CONVENTIONS[0]) == CONVENTIONS[0]
+    (show_radiological if radiological else show_neurological)(viewer)
 
 
 def is_radiological(viewer: "ViewerModel") -> bool:

@@ -1,18 +1,22 @@
 """One segmentation, to be run in a thread: the window starts it and looks at its state."""
 
 import threading
+import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_voxpool.display import shown_by
+from napari_voxpool.failures import sentence_of
+from napari_voxpool.programs import load_programs
 from napari_voxpool.session import SegmentationSession
-from voxpool.errors import Cancelled, UsageError, VoxpoolError
+from voxpool.errors import Cancelled, UsageError
 
 if TYPE_CHECKING:
     from napari.layers import Image
 
 DEVICES = ("auto", "cpu", "cuda")
+
+_SURE = 0.2  # share of the work after which the rest can be foretold
 
 
 @dataclass(frozen=True)
@@ -22,10 +26,12 @@ class Outcome:
     Attributes:
         session: The result, or None if there is none.
         message: One sentence for the user.
+        error: What ended the run, if it failed.
     """
 
     session: SegmentationSession | None
     message: str
+    error: Exception | None = None
 
 
 CANCELLED = Outcome(None, "Cancelled; nothing was changed.")
@@ -36,7 +42,7 @@ class Job:
 
     Args:
         layer: The image.
-        package: Folder of the model package, or "bundled".
+        package: What `Segmenter.load` takes: a folder, or "bundled".
         device: "auto", or a torch device.
         convention: How the classes of a model of whole heads merge; None to keep them.
 
@@ -45,9 +51,7 @@ class Job:
         fraction: How much of all is done, 0 to 1.
     """
 
-    def __init__(
-        self, layer: "Image", package: Path | str, *, device: str = "auto", convention: str | None = None
-    ) -> None:
+    def __init__(self, layer: "Image", package: str, *, device: str = "auto", convention: str | None = None) -> None:
         self.layer = layer
         self.package = package
         self.device = device
@@ -55,6 +59,7 @@ class Job:
         self.stage = "loading"
         self.fraction = 0.0
         self._stop = threading.Event()
+        self._start = time.monotonic()
 
     @property
     def cancelled(self) -> bool:
@@ -66,25 +71,26 @@ class Job:
         self._stop.set()
 
     def run(self) -> Outcome:
-        """Segment the layer.
-
-        A mistake of the user's ends here as a sentence: an error that escapes from a thread pops up as a
-        traceback.
-        """
+        """Segment the layer; whatever goes wrong ends here as a sentence."""
         try:
             return self._segment()
         except Cancelled:
             return CANCELLED
-        except MemoryError:
-            return Outcome(None, "There is not enough memory; close other programs, or other volumes, and try again.")
-        except VoxpoolError as error:
-            return Outcome(None, f"{error}.")
+        except Exception as error:
+            return Outcome(None, sentence_of(error), error)
+
+    def time_left(self) -> str:
+        """How long the run will take from now on, in words; nothing as long as that is a guess."""
+        passed = time.monotonic() - self._start
+        if not _SURE < self.fraction < 1:
+            return ""
+        return f" about {max(1, round(passed * (1 - self.fraction) / self.fraction))} s left"
 
     def _segment(self) -> Outcome:
-        # torch and MONAI take seconds to import: in this thread, the window stays alive.
+        self._report("loading", 0.0)
+        load_programs()
         from voxpool.inference import Segmenter
 
-        self._report("loading", 0.0)
         segmenter = Segmenter.load(self.package, device=self.device)
         self._report("reading the layer", 0.0)
         shown = shown_by(self.layer)
@@ -98,7 +104,9 @@ class Job:
         session = SegmentationSession.begin(shown, found, self.package)
         self._report("done", 1.0)
         done = f"Done in {found.seconds:.1f} s; {found.quality:.0%} of the labels should be right."
-        return Outcome(session, done + "".join(f" Warning: {warning}." for warning in found.warnings))
+        remarks = [f" Note: {notice}." for notice in found.notices]
+        remarks += [f" Warning: {warning}." for warning in found.warnings]
+        return Outcome(session, done + "".join(remarks))
 
     def _report(self, stage: str, fraction: float) -> None:
         self.stage, self.fraction = stage, fraction
@@ -107,16 +115,11 @@ class Job:
 
 
 def new_job(layer: "Image | None", package: str, device: str, convention: str | None = None) -> Job:
-    """Check what the window's fields say and make a job of it; without a package the bundled model segments.
+    """Check what the window's fields say and make a job of it.
 
     Raises:
-        UsageError: If there is no image, or the package is no folder.
+        UsageError: If there is no image.
     """
     if layer is None:
         raise UsageError("there is no image layer; open a volume first")
-    if not package:
-        return Job(layer, "bundled", device=device, convention=convention)
-    folder = Path(package).expanduser()
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder; choose the folder of a model package")
-    return Job(layer, folder, device=device)
+    return Job(layer, package, device=device, convention=convention)

@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import napari
+from napari.utils.notifications import show_error
 
-from napari_voxpool.display import layer_of_volume, show_radiological
+from napari_voxpool.display import layer_of_volume, show_as_set
+from napari_voxpool.failures import sentence_of
+from voxpool.errors import VoxpoolError
 from voxpool.io import Series, Volume, list_series, read_series, read_volume, stem
 
 _LOOKED_AT = 20  # files of a folder, to see whether it holds DICOM
@@ -26,6 +29,15 @@ def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], lis
     )
 
 
+def read_for_window(path: str | Sequence[str]) -> list[Any]:
+    """As `read_layers`, for napari's menu: what cannot be used becomes a notice and adds no layer."""
+    try:
+        return read_layers(path)
+    except (VoxpoolError, OSError, MemoryError) as error:
+        show_error(sentence_of(error))
+        return [(None,)]
+
+
 def read_layers(path: str | Sequence[str]) -> list[Any]:
     """Read one image layer per file, and per chosen series of a folder; none where the choice was cancelled.
 
@@ -43,8 +55,8 @@ def read_layers(path: str | Sequence[str]) -> list[Any]:
         else:
             layers.append(layer_of_volume(read_volume(each), name))
     viewer = napari.current_viewer()
-    if viewer is not None:
-        show_radiological(viewer)
+    if viewer is not None and not viewer.layers:
+        show_as_set(viewer)
     # npe2 takes an empty answer for a failure; this is how a reader says that there is nothing to add
     return layers or [(None,)]
 

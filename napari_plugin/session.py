@@ -104,6 +104,23 @@ class SegmentationSession:
         """Do the last edit that was undone again."""
         return self._noted(self.correction.redo(), "redo")
 
+    def describe(self, ids: Sequence[int], index: Sequence[int]) -> str:
+        """What supervoxels are: how many, how large, what the voxel at an index is, how doubtful.
+
+        Args:
+            ids: The supervoxels, at least one.
+            index: Voxel inside one of them.
+        """
+        regions = self.correction.regions
+        assert regions is not None  # who has ids has supervoxels
+        chosen = np.asarray(ids)
+        sizes = regions.sizes[chosen]
+        which = f"Supervoxel {ids[0]}" if len(ids) == 1 else f"{len(ids)} supervoxels"
+        name = self.about.label_names[int(self.correction.labels[tuple(index)])]
+        doubt = float(np.average(regions.uncertainty[chosen], weights=sizes))
+        ml = float(sizes.sum()) * self.shown.volume.geometry.voxel_volume_ml
+        return f"{which}, {ml:.2f} mL: {name}, {doubt:.0%} doubtful"
+
     def next_doubtful(self) -> int | None:
         """The most doubtful supervoxel that was not asked for yet, after the last the first again; None without any."""
         regions = self.correction.regions

@@ -8,13 +8,22 @@ import pytest
 import torch
 from torch import nn
 
+from voxpool.data.likeness import unlike_brain
+from voxpool.data.native import to_native
 from voxpool.data.phantom import phantom
-from voxpool.data.transforms import PreprocessConfig, SupervoxelConfig
+from voxpool.data.transforms import (
+    PreprocessConfig,
+    SupervoxelConfig,
+    make_segments,
+    prepare,
+    preprocessing,
+    to_meta_tensor,
+)
 from voxpool.engine import to_device
-from voxpool.errors import Cancelled, InputError, ResourceError, UsageError
-from voxpool.inference import Segmenter, _warnings, select_device
+from voxpool.errors import Cancelled, InputError, ModelError, ResourceError, UsageError
+from voxpool.inference import Segmenter, select_device
 from voxpool.io import Geometry, Volume, read_volume, write_volume
-from voxpool.model_package import ModelInfo, save_package
+from voxpool.model_package import ModelInfo, save_package, weights_sha256
 from voxpool.nets import HEADS, SupervoxelNet, VoxResNet, create_net
 from voxpool.supervoxels import nest_segments, slic
 from voxpool.tiles import Decided, predict
@@ -317,12 +326,113 @@ def test_small_brains_empty_places_and_doubtful_labels_are_warned_of() -> None:
     head = np.zeros(array.shape, np.uint8)
     head[2:18] = 1
     sound = {"GM": 700.0, "WM": 500.0}, {"GM": 0.8, "WM": 0.7}
-    assert _warnings(volume, head, *sound) == ()
-    (small,) = _warnings(volume, head, {"GM": 300.0, "WM": 200.0}, sound[1])
+    assert unlike_brain(volume, head, *sound) == ()
+    (small,) = unlike_brain(volume, head, {"GM": 300.0, "WM": 200.0}, sound[1])
     assert "measures 500 mL" in small
-    (unsure,) = _warnings(volume, head, sound[0], {"GM": 0.5, "WM": 0.4})
+    (unsure,) = unlike_brain(volume, head, sound[0], {"GM": 0.5, "WM": 0.4})
     assert "expects 45% of its labels" in unsure
     head[10:30] = 2  # 18 of 28 planes show something
-    (empty,) = _warnings(volume, head, *sound)
+    (empty,) = unlike_brain(volume, head, *sound)
     assert "36% of the labels lie where the image shows nothing" in empty
-    assert len(_warnings(volume, np.zeros_like(head), {}, {})) == 2
+    assert len(unlike_brain(volume, np.zeros_like(head), {}, {})) == 2
+
+
+def _run_of_folds(folder: Path, head: str, count: int = 3) -> list[nn.Module]:
+    """Packages as crossval leaves them, each fold with other weights."""
+    nets = []
+    for fold in range(count):
+        torch.manual_seed(fold)
+        nets.append(create_net("voxresnet", reduction=8, head=head))
+        save_package(nets[-1], _info(head), folder / f"fold{fold}" / "model")
+    return [net.eval() for net in nets]
+
+
+@pytest.mark.parametrize("head", ["base", "v3"])
+def test_folds_are_asked_together_by_the_mean_of_their_probabilities(head: str, tmp_path: Path) -> None:
+    image, _ = phantom((40, 32, 48), seed=0)
+    volume = Volume(image, Geometry(image.shape, np.eye(4)))
+    nets = _run_of_folds(tmp_path / "v", head)
+    together = Segmenter.load(tmp_path / "v", device="cpu", amp="off")
+    found = together.segment(volume, tile=16)
+    assert len(together.nets) == 3
+
+    # what each of them says, asked alone; volumes in memory keep their grid, so the masks are the same
+    seen: list[torch.Tensor] = []
+
+    class Recorder(Decided):
+        def add(self, scores: torch.Tensor, place: tuple[slice, ...]) -> None:
+            seen[-1][(slice(None), *place)] = scores.softmax(0)
+
+    transform = preprocessing(PreprocessConfig(), stride=nets[0].stride, labels=False)
+    data = prepare(transform, {"image": to_meta_tensor(image[None], np.eye(4))})
+    maps, mask = data["image"].as_tensor(), data["mask"][0].numpy()
+    segments = None if head == "base" else make_segments(maps.numpy(), mask, _info(head).supervoxels, spacing=(1, 1, 1))
+    for net in nets:
+        seen.append(torch.zeros(4, *maps.shape[1:]))
+        blank = np.zeros(maps.shape[1:], np.uint8)
+        predict(net, maps, segments, device=CPU, bf16=False, into=Recorder(blank))
+    mean = torch.stack(seen).mean(0)
+    want = to_native(mean.argmax(0).to(torch.uint8).numpy(), np.asarray(data["image"].affine), volume.geometry)
+    np.testing.assert_array_equal(found.labels, want)
+    alone = Segmenter(nets[0], _info(head), device="cpu", amp="off").segment(volume)
+    assert np.any(found.labels != alone.labels)
+    assert found.quality < alone.quality + 0.2
+
+
+def test_folds_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
+    _run_of_folds(tmp_path / "v", "base", 2)
+    assert weights_sha256(tmp_path / "v") != weights_sha256(tmp_path / "v" / "fold0" / "model")
+    other = create_net("voxresnet", reduction=8, head="v3")
+    save_package(other, _info("v3"), tmp_path / "v" / "fold2" / "model")
+    with pytest.raises(ModelError, match=r"fold2 of v is of another network.*than fold0"):
+        Segmenter.load(tmp_path / "v")
+    with pytest.raises(ModelError, match=r"is no model package"):
+        Segmenter.load(tmp_path / "none")
+
+
+class Hungry(VoxResNet):
+    """A network for which everything above a size is too large, as torch would say it."""
+
+    def __init__(self, most: int, error: Exception) -> None:
+        super().__init__(1, 4, reduction=8)
+        self.most, self.error, self.asked = most, error, []
+
+    def features(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        self.asked.append(max(x.shape[2:]))
+        if max(x.shape[2:]) > self.most:
+            raise self.error
+        return super().features(x)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: not enough memory: you tried ..."),
+        MemoryError(),
+    ],
+)
+def test_smaller_tiles_are_taken_when_memory_runs_out(error: Exception) -> None:
+    image, _ = phantom((96, 40, 40), seed=0)
+    volume = Volume(image, Geometry(image.shape, np.eye(4)))
+    torch.manual_seed(0)
+    net = Hungry(10**6, error)
+    want = Segmenter(net, _info("base"), device="cpu", amp="off").segment(volume)
+    assert want.notices == ()
+    net.most = 70
+    found = Segmenter(net, _info("base"), device="cpu", amp="off").segment(volume)
+    np.testing.assert_array_equal(found.labels, want.labels)
+    (notice,) = found.notices
+    assert "memory ran out, so the volume was cut into tiles of" in notice
+    assert max(net.asked) > 70 >= net.asked[-1]
+    net.most = 4
+    with pytest.raises(ResourceError, match=r"not enough memory, even for small tiles.*E604"):
+        Segmenter(net, _info("base"), device="cpu", amp="off").segment(volume)
+
+
+def test_another_error_is_no_lack_of_memory() -> None:
+    image, _ = phantom((40, 40, 40), seed=0)
+    net = Hungry(4, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    with pytest.raises(RuntimeError, match="mat1"):
+        Segmenter(net, _info("base"), device="cpu", amp="off").segment(Volume(image, Geometry(image.shape, np.eye(4))))
+    assert len(net.asked) == 1

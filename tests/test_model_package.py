@@ -3,14 +3,16 @@
 import hashlib
 import json
 import pickle
+import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 
 from voxpool.data.transforms import PreprocessConfig, SupervoxelConfig
-from voxpool.errors import ModelError
-from voxpool.model_package import ModelInfo, load_package, save_package
+from voxpool.errors import ModelError, UsageError
+from voxpool.model_package import ModelInfo, load_package, save_package, unpack_package
 from voxpool.nets import create_net
 
 INFO = ModelInfo(
@@ -112,3 +114,68 @@ def test_a_pickle_is_not_executed(package: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="do not fit the description"):
         load_package(package)
     assert not (tmp_path / "executed").exists()
+
+
+def _zip(package: Path, archive: Path, folder: str = "") -> Path:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
+        for path in sorted(package.iterdir()):
+            out.write(path, folder + path.name)
+    return archive
+
+
+@pytest.mark.parametrize("folder", ["", "my model/"])
+def test_a_zip_of_a_package_is_unpacked_whole(package: Path, tmp_path: Path, folder: str) -> None:
+    archive = _zip(package, tmp_path / "model.zip", folder)
+    place = unpack_package(archive, tmp_path / "models" / "mine")
+    assert load_package(place)[1] == INFO
+    for path in package.iterdir():
+        assert (place / path.name).read_bytes() == path.read_bytes()
+    with pytest.raises(UsageError, match="is there already"):
+        unpack_package(archive, place)
+
+
+def test_a_zip_that_is_more_or_less_than_a_package_leaves_nothing(package: Path, tmp_path: Path) -> None:
+    def changed(name: str, change) -> Path:
+        archive = tmp_path / f"{name}.zip"
+        with zipfile.ZipFile(archive, "w") as out:
+            for path in sorted(package.iterdir()):
+                change(out, path)
+        return archive
+
+    def with_link(out: zipfile.ZipFile, path: Path) -> None:
+        info = zipfile.ZipInfo(path.name)
+        info.external_attr = (0o120777 if path.name == "model.json" else 0o100644) << 16
+        out.writestr(info, "/etc/passwd" if path.name == "model.json" else path.read_bytes())
+
+    def extra(out: zipfile.ZipFile, path: Path) -> None:
+        out.write(path, path.name)
+        if path.name == "model.json":
+            out.writestr("setup.py", "import os")
+
+    whole = _zip(package, tmp_path / "whole.zip").read_bytes()
+    (tmp_path / "cut.zip").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.zip").write_text("no zip")
+    flipped = bytearray(whole)
+    flipped[len(whole) // 3] ^= 255
+    (tmp_path / "flipped.zip").write_bytes(flipped)
+    wrong = tmp_path / "wrong"
+    shutil.copytree(package, wrong)
+    (wrong / "model.json").write_text((wrong / "model.json").read_text().replace("ventricles", "Ventricles"))
+    for archive, message in {
+        changed("up", lambda out, path: out.write(path, f"../{path.name}")): "lies elsewhere",
+        changed(
+            "root", lambda out, path: out.writestr(zipfile.ZipInfo(f"/{path.name}"), path.read_bytes())
+        ): "elsewhere",
+        changed("deep", lambda out, path: out.write(path, f"a/b/{path.name}")): "lies elsewhere",
+        changed("split", lambda out, path: out.write(path, f"{path.stem}/{path.name}")): "nothing else",
+        changed("link", with_link): "lies elsewhere",
+        changed("extra", extra): "nothing else",
+        tmp_path / "cut.zip": "no zip file that can be read",
+        tmp_path / "text.zip": "no zip file that can be read",
+        tmp_path / "flipped.zip": "no zip file that can be read|checksum",
+        tmp_path / "gone.zip": "no zip file that can be read",
+        _zip(wrong, tmp_path / "wrong.zip"): "does not match its checksum",
+    }.items():
+        with pytest.raises(ModelError, match=message):
+            unpack_package(archive, tmp_path / "models" / "mine")
+        assert list((tmp_path / "models").iterdir()) == [], archive.name

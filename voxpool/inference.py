@@ -1,10 +1,12 @@
 """From a volume to tissue labels: whole, or in tiles with the same result."""
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -12,29 +14,22 @@ from monai.data import MetaTensor
 from torch import Tensor, nn
 
 from voxpool.data.head_labels import CLASSES, CONVENTIONS, TISSUES
-from voxpool.data.likeness import unlike_head_mri
+from voxpool.data.likeness import unlike_brain
 from voxpool.data.native import to_native
 from voxpool.data.transforms import make_segments, prepare, preprocessing, to_meta_tensor
 from voxpool.engine import Amp, to_device, use_bf16
-from voxpool.errors import InputError, ResourceError, UsageError
+from voxpool.errors import InputError, ModelError, ResourceError, UsageError
 from voxpool.io import Volume
-from voxpool.model_package import ModelInfo, load_package
+from voxpool.model_package import ModelInfo, load_models
 from voxpool.nets import GuidedVoxResNet, SupervoxelNet
 from voxpool.nets.guide import brain_mask, look
 from voxpool.nets.heads import BaseNet
-from voxpool.tiles import Decided, predict
-
-BRAIN_ML = 700, 2100
-"""What a human brain measures with its CSF, from a small child's on, with room for cropped scans."""
-
-LEAST_QUALITY = 0.6
-"""A model that trusts its labels less than this has probably not seen what it was trained for."""
+from voxpool.tiles import Averaged, Decided, predict, ran_out_of_memory, smaller_tiles
 
 STAGES = ("prepare", "context", "supervoxels", "network", "labels")
 """What segmenting a volume consists of, in this order; "context" for models of whole heads alone."""
 
-MOST_EMPTY = 0.25
-"""An MRI shows something everywhere in a brain; a larger share of labels on the image's lowest value is nonsense."""
+_T = TypeVar("_T")
 
 ProgressCallback = Callable[[str, float], None]
 CancelCallback = Callable[[], bool]
@@ -55,6 +50,7 @@ class Segmentation:
         confidence: Mean probability of the labels of each class, by its name: what share of them should be right.
         uncertainty: 1 - mean probability of the labels inside each supervoxel, (K,), or None.
         warnings: Why the labels may be wrong, one sentence each.
+        notices: What was done otherwise than asked, because memory ran out, one sentence each.
     """
 
     labels: np.ndarray
@@ -67,6 +63,7 @@ class Segmentation:
     confidence: dict[str, float]
     uncertainty: np.ndarray | None
     warnings: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
 
     @property
     def quality(self) -> float:
@@ -78,7 +75,8 @@ class Segmenter:
     """A network with its preprocessing: the one way from a volume to labels, for commands, viewer and programs.
 
     Args:
-        net: Network in the form that `info` describes.
+        net: Network in the form that `info` describes, or several that are asked together: the mean of their
+            probabilities decides.
         info: Its description.
         device: "auto" for a GPU where there is one, or a torch device.
         amp: "auto" for bfloat16 where the processor computes in it, "bf16" or "off".
@@ -89,22 +87,36 @@ class Segmenter:
     """
 
     def __init__(
-        self, net: nn.Module, info: ModelInfo, *, device: torch.device | str = "auto", amp: Amp = "auto"
+        self,
+        net: nn.Module | Sequence[nn.Module],
+        info: ModelInfo,
+        *,
+        device: torch.device | str = "auto",
+        amp: Amp = "auto",
     ) -> None:
-        self.device = select_device(device)
-        self.net = to_device(net, self.device).eval()
+        self.nets = [net] if isinstance(net, nn.Module) else list(net)
         self.info = info
-        self.bf16 = use_bf16(amp, self.device)
+        self.amp = amp
+        self._move(select_device(device))
 
     @classmethod
     def load(cls, folder: Path | str, *, device: torch.device | str = "auto", amp: Amp = "auto") -> "Segmenter":
-        """A segmenter of a model package; "bundled" is the model of head MRI that comes with voxpool.
+        """A segmenter of a model package, or of the folds of a run's variant together.
+
+        Args:
+            folder: A package, "bundled" for the model of head MRI that comes with voxpool, or a folder that holds
+                packages as `fold*/model`.
+            device: As above.
+            amp: As above.
 
         Raises:
-            ModelError: If the package is refused.
+            ModelError: If a package is refused, or the folds do not go together.
         """
-        net, info = load_package(folder)
-        return cls(net, info, device=device, amp=amp)
+        nets, info = load_models(folder)
+        contexts = [base.context for net in nets if isinstance(base := base_of(net), GuidedVoxResNet)]
+        if any(not _equal(context, contexts[0]) for context in contexts):
+            raise ModelError(f"the folds of {Path(folder).name} differ in their context networks; choose one of them")
+        return cls(nets, info, device=device, amp=amp)
 
     def segment(
         self,
@@ -140,9 +152,9 @@ class Segmenter:
         volumes = self._checked(volume)
         names, merged = self._classes(convention)
         stages.enter("prepare", 0.0)
-        net = self.net.base if isinstance(self.net, SupervoxelNet) else self.net
-        guided = net if isinstance(net, GuidedVoxResNet) else None
-        stride = guided.whole_stride if guided else cast(BaseNet, self.net).stride
+        notices: list[str] = []
+        guided = self.guided
+        stride = guided.whole_stride if guided else cast(BaseNet, self.nets[0]).stride
         transform = preprocessing(self.info.preprocess, stride=stride, labels=False)
         geometry = volumes[0].geometry
         image = to_meta_tensor(np.stack([v.array for v in volumes]), geometry.affine)
@@ -150,7 +162,7 @@ class Segmenter:
         affine, spacing = np.asarray(data["image"].affine, np.float64), tuple(float(mm) for mm in data["image"].pixdim)
         if guided:
             stages.enter("context", 0.15)
-        seen = self._look(guided, data) if guided else _Seen.whole(data)
+        seen = self._fitting(partial(self._see, data), [None], notices)
         del image, data
 
         segments, finest = None, None
@@ -159,18 +171,12 @@ class Segmenter:
             segments = make_segments(seen.image, seen.mask, self.info.supervoxels, spacing=spacing)
             finest = segments.reshape(-1, *seen.mask.shape)[0]
         stages.enter("network", 0.4)
-        shape = seen.mask.shape
-        decided = Decided(np.zeros(shape, np.uint8), np.zeros(shape, np.uint8), merged)
-        predict(
-            self.net,
-            seen.maps,
-            segments,
-            device=self.device,
-            bf16=self.bf16,
-            tile=tile,
-            into=decided,
-            progress=lambda fraction: stages.enter("network", 0.4 + 0.5 * fraction),
-            cancelled=cancelled,
+        decided = self._fitting(
+            lambda side: self._ask(
+                seen, segments, merged, side, lambda done: stages.enter("network", 0.4 + 0.5 * done), cancelled
+            ),
+            smaller_tiles(self.nets[0], seen.mask.shape, tile),
+            notices,
         )
         stages.enter("labels", 0.9)
         where = seen.place(affine)
@@ -194,7 +200,8 @@ class Segmenter:
             segments=shifted,
             confidence=confidence,
             uncertainty=uncertainty,
-            warnings=_warnings(volumes[0], on_grid, volumes_ml, confidence) if guided else (),
+            warnings=unlike_brain(volumes[0], on_grid, volumes_ml, confidence) if guided else (),
+            notices=tuple(notices),
         )
 
     def _classes(self, convention: str | None) -> tuple[dict[int, str], Sequence[int] | None]:
@@ -226,7 +233,78 @@ class Segmenter:
                 )
         return volumes
 
-    def _look(self, net: GuidedVoxResNet, data: dict[str, MetaTensor]) -> "_Seen":
+    @property
+    def guided(self) -> GuidedVoxResNet | None:
+        """The network that sees the whole head first, for models of whole heads."""
+        base = base_of(self.nets[0])
+        return base if isinstance(base, GuidedVoxResNet) else None
+
+    def _move(self, device: torch.device) -> None:
+        self.device = device
+        self.nets = [to_device(net, device).eval() for net in self.nets]
+        self.bf16 = use_bf16(self.amp, device)
+
+    def _fitting(self, work: Callable[[int | None], _T], tiles: Sequence[int | None], notices: list[str]) -> _T:
+        """Do the work in the first tiles that fit into memory; on the CPU where none fits the GPU's.
+
+        Raises:
+            ResourceError: If memory is too small for all of them.
+        """
+        while True:
+            for number, tile in enumerate(tiles):
+                try:
+                    found = work(tile)
+                except (MemoryError, RuntimeError) as error:
+                    if not ran_out_of_memory(error):
+                        raise
+                else:
+                    if number:
+                        notices.append(f"memory ran out, so the volume was cut into tiles of {tile} voxels")
+                    return found
+                gc.collect()  # what the failed attempt held
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
+            if self.device.type == "cpu":
+                raise ResourceError(
+                    "there is not enough memory, even for small tiles; close other programs, or crop the volume (E604)"
+                )
+            notices.append(f"{self.device} has too little memory, so the CPU computed")
+            self._move(torch.device("cpu"))
+
+    def _ask(
+        self,
+        seen: "_Seen",
+        segments: np.ndarray | None,
+        merged: Sequence[int] | None,
+        tile: int | None,
+        progress: Callable[[float], None],
+        cancelled: CancelCallback | None,
+    ) -> Decided:
+        """What the network says of every voxel, or the networks together."""
+        shape = seen.mask.shape
+        decided = Decided(np.zeros(shape, np.uint8), np.zeros(shape, np.uint8), merged)
+        together = Averaged(cast(BaseNet, self.nets[0]).num_classes, shape) if len(self.nets) > 1 else None
+        for number, net in enumerate(self.nets):
+            predict(
+                net,
+                seen.maps,
+                segments,
+                device=self.device,
+                bf16=self.bf16,
+                tile=tile,
+                into=together or decided,
+                progress=lambda done, number=number: progress((number + done) / len(self.nets)),  # type: ignore[misc]
+                cancelled=cancelled,
+            )
+        if together is not None:
+            together.decide(decided)
+        return decided
+
+    def _see(self, data: dict[str, MetaTensor], _: int | None) -> "_Seen":
+        """What the network labels: all of it, or the brain that the context network finds."""
+        net = self.guided
+        if net is None:
+            return _Seen.whole(data)
         image = data["image"].as_tensor()
         guide = look(net.context, image[0].to(self.device), bf16=self.bf16)
         box = guide.brain_box()
@@ -236,6 +314,16 @@ class Segmenter:
             )
         maps = guide.maps(image[0].to(self.device), box).cpu()
         return _Seen(maps, image[(slice(None), *box)].numpy(), brain_mask(maps, net.context_classes).numpy(), box)
+
+
+def base_of(net: nn.Module) -> nn.Module:
+    """The network under a supervoxel head, or the network itself."""
+    return net.base if isinstance(net, SupervoxelNet) else net
+
+
+def _equal(one: nn.Module, other: nn.Module) -> bool:
+    ours, theirs = one.state_dict(), other.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 class _Stages:
@@ -294,26 +382,6 @@ def _mean_by(ids: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
     ids, values = ids[inside], values[inside]
     sums = np.bincount(ids, weights=values, minlength=count)
     return sums / np.maximum(np.bincount(ids, minlength=count), 1)
-
-
-def _warnings(
-    volume: Volume, labels: np.ndarray, volumes_ml: dict[str, float], confidence: dict[str, float]
-) -> tuple[str, ...]:
-    """Why a segmentation of a head may be nonsense: its image, its size, or what the model thinks of it."""
-    low, high = BRAIN_ML
-    brain_ml, sure = sum(volumes_ml.values()), float(np.mean(list(confidence.values()) or [0.0]))
-    inside = volume.array[labels > 0]
-    empty = float(np.mean(inside == volume.array.min())) if inside.size else 0.0
-    warnings = list(unlike_head_mri(volume))
-    if not low <= brain_ml <= high:
-        warnings.append(
-            f"the brain measures {brain_ml:.0f} mL, which is unlikely ({low} to {high}); look at the labels"
-        )
-    if empty > MOST_EMPTY:
-        warnings.append(f"{empty:.0%} of the labels lie where the image shows nothing; is it an MRI of a head?")
-    if sure < LEAST_QUALITY:
-        warnings.append(f"the model expects {sure:.0%} of its labels to be right only; look at the labels")
-    return tuple(warnings)
 
 
 def select_device(device: torch.device | str) -> torch.device:

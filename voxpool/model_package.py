@@ -3,9 +3,12 @@
 import hashlib
 import json
 import shutil
+import stat
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pydantic
@@ -14,13 +17,16 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from voxpool.data.transforms import PreprocessConfig, SupervoxelConfig
-from voxpool.errors import ModelError, VoxpoolError
+from voxpool.errors import ModelError, UsageError, VoxpoolError
 from voxpool.io import write_json, write_text
 from voxpool.nets import create_net
 
 SCHEMA = 1
 WEIGHTS, META, SUMS = "model.safetensors", "model.json", "SHA256SUMS"
 BUNDLED = "bundled"
+MOST_BYTES = 2 * 10**9
+"""What a file of a package may measure."""
+
 _BUNDLED_FOLDER = Path(__file__).parent / "models" / "head"
 
 
@@ -29,9 +35,29 @@ def model_folder(name: Path | str) -> Path:
     return _BUNDLED_FOLDER if str(name) == BUNDLED else Path(name)
 
 
+def package_folders(name: Path | str) -> list[Path]:
+    """The packages that a name means: one, or those of all folds of a variant.
+
+    Args:
+        name: A model package, "bundled", or a folder that holds packages as `fold*/model`, such as that of a
+            variant in a run of `crossval`.
+    """
+    folder = model_folder(name)
+    folds = [] if (folder / META).exists() else sorted(folder.glob("fold*/model"))
+    return folds or [folder]
+
+
 def weights_sha256(name: Path | str) -> str:
-    """SHA-256 of a model package's weights: what tells two models apart."""
-    return _sha256(model_folder(name) / WEIGHTS)
+    """SHA-256 of a model's weights: what tells two models apart. Of several folds, that of their checksums.
+
+    Raises:
+        ModelError: If it has no weights.
+    """
+    try:
+        sums = [_sha256(folder / WEIGHTS) for folder in package_folders(name)]
+    except OSError as error:
+        raise ModelError(f"{Path(name).name} is no model package: it has no {WEIGHTS}; choose another") from error
+    return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
@@ -129,6 +155,87 @@ def load_package(folder: Path | str) -> tuple[nn.Module, ModelInfo]:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{folder.name}: the weights do not fit the description ({reason}); copy it again") from error
     return net.eval(), info
+
+
+def load_models(name: Path | str) -> tuple[list[nn.Module], ModelInfo]:
+    """Read a model package, or all folds of a variant to be asked together.
+
+    Args:
+        name: As in `package_folders`.
+
+    Returns:
+        The networks in evaluation mode on the CPU, and the description of the first.
+
+    Raises:
+        ModelError: If a package is refused, or the folds see their input in different ways.
+    """
+    folders = package_folders(name)
+    loaded = [load_package(folder) for folder in folders]
+    first = loaded[0][1]
+    for folder, (_, info) in zip(folders, loaded, strict=True):
+        if any(getattr(info, key) != getattr(first, key) for key in _SAME):
+            raise ModelError(
+                f"{folder.parent.name} of {Path(name).name} is of another network, voxel size or classes than"
+                f" {folders[0].parent.name}; choose one of the folds"
+            )
+    return [net for net, _ in loaded], first
+
+
+# what the folds of a variant must have in common; the number of supervoxels may be chosen fold by fold
+_SAME = ("net", "net_options", "head", "channels", "label_names", "preprocess")
+
+
+def unpack_package(archive: Path | str, folder: Path | str) -> Path:
+    """Take a model package out of a zip file, and read it whole before it counts.
+
+    Args:
+        archive: Zip file with the package's three files, at its top or in one folder.
+        folder: Where the package goes; must not exist.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ModelError: If the archive is damaged, holds anything else, or the package in it is refused.
+        UsageError: If the folder exists.
+    """
+    archive, folder = Path(archive), Path(folder)
+    if folder.exists():
+        raise UsageError(f"{folder} is there already; choose another name")
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            for member in _checked_members(opened, archive.name):
+                with opened.open(member) as source, (part / PurePosixPath(member.filename).name).open("wb") as target:
+                    shutil.copyfileobj(source, target)
+        load_package(part)
+        part.rename(folder)
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise ModelError(f"{archive.name} is no zip file that can be read ({error}); copy it again") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def _checked_members(opened: zipfile.ZipFile, name: str) -> list[zipfile.ZipInfo]:
+    """The files of an archive, if they are those of one package and nothing else."""
+    members = [member for member in opened.infolist() if not member.is_dir()]
+    places = [PurePosixPath(member.filename) for member in members]
+    if sorted(place.name for place in places) != sorted((WEIGHTS, META, SUMS)) or len({p.parent for p in places}) > 1:
+        raise ModelError(f"{name} must hold {WEIGHTS}, {META} and {SUMS} and nothing else; ask for the right file")
+    for member, place in zip(members, places, strict=True):
+        strange = place.is_absolute() or len(place.parts) > 2 or ".." in place.parts or "\\" in member.filename
+        if strange or stat.S_ISLNK(member.external_attr >> 16):
+            raise ModelError(f"{name} holds {member.filename}, which lies elsewhere; do not use this file")
+        if member.flag_bits & 1:
+            raise ModelError(f"{name} is encrypted; ask for a file without password")
+        if member.file_size > MOST_BYTES:
+            raise ModelError(
+                f"{name} unpacks to {member.file_size / 1e9:.3g} GB, more than {MOST_BYTES / 1e9:.3g} GB; refused"
+            )
+    return members
 
 
 def _read_info(path: Path) -> ModelInfo:

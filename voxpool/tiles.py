@@ -21,6 +21,10 @@ from voxpool.ops import compact_segments, parents_of, segment_pool
 MEMORY_SHARE = 0.5
 LIVE_FEATURES = 3.0
 SLAB_VOXELS = 2_000_000
+SMALLEST_TILE = 16
+"""Below, the margins would cost more than the tiles save."""
+
+_NO_MEMORY = "not enough memory"  # torch's words on a CPU, where it raises nothing of its own
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,27 @@ class Decided:
             self.confidence[place] = sure.to(torch.uint8).cpu().numpy()
 
 
+class Averaged:
+    """Class probabilities of a volume, added up over the networks that are asked together.
+
+    Args:
+        num_classes: Number of classes that the networks score.
+        shape: Shape of the volume.
+    """
+
+    def __init__(self, num_classes: int, shape: Sequence[int]) -> None:
+        self._sum = torch.zeros((num_classes, *shape))
+
+    def add(self, scores: Tensor, place: tuple[slice, ...]) -> None:
+        """Count in what a network says of a part of the volume by its class scores (C, *T)."""
+        self._sum[(slice(None), *place)] += scores.float().softmax(0).cpu()
+
+    def decide(self, decided: Decided) -> None:
+        """Decide every voxel by the mean of the probabilities."""
+        for slab in _slabs(self._sum.shape[1:]):
+            decided.add(self._sum[:, slab].log(), (slab,))
+
+
 @torch.inference_mode()
 def predict(
     net: nn.Module,
@@ -71,7 +96,7 @@ def predict(
     device: torch.device,
     bf16: bool,
     tile: int | None = None,
-    into: Decided | None = None,
+    into: Decided | Averaged | None = None,
     progress: Callable[[float], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> np.ndarray:
@@ -87,12 +112,12 @@ def predict(
         device: Where to compute.
         bf16: Whether to compute in bfloat16.
         tile: Side of the cores in voxels, or None to choose by memory.
-        into: Where the result goes, for merged classes or to know how sure each voxel is.
+        into: Where the result goes, for merged classes, to know how sure each voxel is, or for several networks.
         progress: Called with the fraction done.
         cancelled: Asked before each tile.
 
     Returns:
-        Class ids, (*S), uint8.
+        Class ids, (*S), uint8; nothing decided yet where several networks are asked.
     """
     shape = tuple(image.shape[1:])
     parts = cast(BaseNet, net)
@@ -108,23 +133,24 @@ def predict(
                 progress((number + 1) / len(tiles))
 
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        decided = into or Decided(np.zeros(shape, np.uint8))
+        labels = np.zeros(shape, np.uint8)
+        decided = into or Decided(labels)
         if not isinstance(net, SupervoxelNet):
             _label_voxels(net, inputs(), decided)
-            return decided.labels
-        if segments is None:
+        elif segments is None:
             raise UsageError("a network with a supervoxel head needs segments, got none; pass those of the image")
-        _label_supervoxels(net, inputs(), segments.reshape(-1, *shape), decided)
-        return decided.labels
+        else:
+            _label_supervoxels(net, inputs(), segments.reshape(-1, *shape), decided)
+        return decided.labels if isinstance(decided, Decided) else labels
 
 
-def _label_voxels(net: nn.Module, inputs: Iterator[tuple[Tensor, Tile]], decided: Decided) -> None:
+def _label_voxels(net: nn.Module, inputs: Iterator[tuple[Tensor, Tile]], decided: Decided | Averaged) -> None:
     for x, tile in inputs:
         decided.add(net(x)[0][(slice(None), *tile.core)], tile.place)
 
 
 def _label_supervoxels(
-    net: SupervoxelNet, inputs: Iterator[tuple[Tensor, Tile]], segments: np.ndarray, decided: Decided
+    net: SupervoxelNet, inputs: Iterator[tuple[Tensor, Tile]], segments: np.ndarray, decided: Decided | Averaged
 ) -> None:
     """Pool over all tiles first; V3's own voxel scores are kept until the supervoxels are classified."""
     levels, segments = segments, segments[0]
@@ -202,17 +228,38 @@ _PARTS: dict[Reduce, dict[str, Callable[[Tensor], Tensor]]] = {
 }
 
 
-def _decide_slabs(segments: np.ndarray, classified: Tensor, scores: Tensor | None, decided: Decided) -> None:
+def _decide_slabs(segments: np.ndarray, classified: Tensor, scores: Tensor | None, decided: Decided | Averaged) -> None:
     """Slab by slab, so that no full-size float volume arises."""
     # column 0 serves the voxels without supervoxel
     table = torch.cat([torch.zeros_like(classified[:, :1]), classified], dim=1)  # (num_classes, 1 + K)
-    thickness = max(1, SLAB_VOXELS // max(1, int(np.prod(segments.shape[1:]))))
-    for first in range(0, segments.shape[0], thickness):
-        slab = slice(first, first + thickness)
+    for slab in _slabs(segments.shape):
         total = table[:, torch.from_numpy(segments[slab].astype(np.int64) + 1)]
         if scores is not None:
             total = scores[:, slab] + total
         decided.add(total, (slab,))
+
+
+def _slabs(shape: Sequence[int]) -> Iterator[slice]:
+    """Parts of the first axis that are small enough for float numbers of every class."""
+    thickness = max(1, SLAB_VOXELS // max(1, int(np.prod(shape[1:]))))
+    for first in range(0, shape[0], thickness):
+        yield slice(first, first + thickness)
+
+
+def smaller_tiles(net: nn.Module, shape: Sequence[int], tile: int | None) -> list[int | None]:
+    """Sides of tiles to try one after the other when memory runs out: the one asked for, then always half of it."""
+    stride = cast(BaseNet, net).stride
+    sides: list[int | None] = [tile]
+    side = tile or max(shape)
+    while (half := _round_up(side // 2, stride)) < side and half >= SMALLEST_TILE:
+        sides.append(half)
+        side = half
+    return sides
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory was too small, on any device."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or _NO_MEMORY in str(error)
 
 
 def _round_up(size: int, multiple: int) -> int:

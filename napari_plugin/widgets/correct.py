@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 from napari_voxpool.history import Edit
 from napari_voxpool.regions import COARSER
 from napari_voxpool.widgets.layers import SessionLayers
+from napari_voxpool.widgets.status import StatusLine
 from napari_voxpool.widgets.threads import in_thread
 from napari_voxpool.widgets.tools import NAVIGATE, TOOLS, VOXELS, Tools
 from voxpool.errors import VoxpoolError
@@ -36,14 +37,14 @@ class CorrectSection(QWidget):
         edited: After every change of the labels.
 
     Args:
-        say: Called with a sentence for the user.
+        status: Where things are told.
     """
 
     edited = Signal()
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, status: StatusLine) -> None:
         super().__init__()
-        self.say = say
+        self.status = status
         self.layers: SessionLayers | None = None
         self.tools: Tools | None = None
         self.buttons = {tool: QPushButton(tool) for tool in TOOLS}
@@ -54,7 +55,7 @@ class CorrectSection(QWidget):
         self.tolerance = QSlider(Qt.Orientation.Horizontal)
         self.undo_button = QPushButton("Undo")
         self.redo_button = QPushButton("Redo")
-        self.count = QLabel()
+        self.count, self.hovered = QLabel(), QLabel()
         self._arrange()
         for tool, button in self.buttons.items():
             button.clicked.connect(lambda _=False, tool=tool: self.take(tool))
@@ -67,8 +68,10 @@ class CorrectSection(QWidget):
 
     def edit_session(self, layers: SessionLayers) -> None:
         """Correct a new result."""
+        if self.tools is not None:
+            self.tools.preview.hide()
         self.layers = layers
-        self.tools = Tools(layers, self._edited, self.say)
+        self.tools = Tools(layers, self._edited, self.status, self.hovered.setText)
         self.tissue.clear()
         for label, name in layers.session.about.label_names.items():
             self.tissue.addItem("background" if label == 0 else name, label)
@@ -110,7 +113,7 @@ class CorrectSection(QWidget):
         try:
             self._edited(act())
         except VoxpoolError as error:
-            self.say(f"{error}.")
+            self.status.explain(error)
 
     def _arrange(self) -> None:
         group = QButtonGroup(self)
@@ -139,6 +142,7 @@ class CorrectSection(QWidget):
         layout.addLayout(form)
         layout.addLayout(likes)
         layout.addLayout(steps)
+        layout.addWidget(self.hovered)
         layout.addWidget(self.count)
         self.count.setWordWrap(True)
         self.tissue.setAccessibleName("Tissue to give")
@@ -159,7 +163,7 @@ class CorrectSection(QWidget):
                 for widget in (self.size, self.similar, self.tolerance):
                     widget.setEnabled(True)
 
-        in_thread(self, regions.prepare, ready)
+        in_thread(self, regions.prepare, ready, failed=self.status.explain)
 
     def _set_tissue(self) -> None:
         label = self.tissue.currentData()
@@ -170,11 +174,13 @@ class CorrectSection(QWidget):
         self.size_name.setText(SIZES[level])
         if self.tools is not None:
             self.tools.level = level
+            self.tools.show_preview()
 
     def _set_tolerance(self) -> None:
         if self.tools is not None:
             share = self.tolerance.value() / TOLERANCE_STEPS
             self.tools.tolerance = share if self.similar.isChecked() else None
+            self.tools.show_preview()
 
     def _edited(self, edit: Edit | None) -> None:
         if self.layers is None:

@@ -8,6 +8,7 @@ from qtpy.QtWidgets import QFileDialog, QGridLayout, QPushButton, QWidget
 from napari_voxpool.export import NOTE, export_dicom, export_labels, export_report
 from napari_voxpool.picture import export_picture
 from napari_voxpool.widgets.layers import SessionLayers
+from napari_voxpool.widgets.status import StatusLine
 from voxpool.errors import VoxpoolError
 from voxpool.io import stem
 
@@ -16,12 +17,12 @@ class ExportSection(QWidget):
     """Writes files of a session; the user names them.
 
     Args:
-        say: Called with a sentence for the user.
+        status: Where things are told.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, status: StatusLine) -> None:
         super().__init__()
-        self.say = say
+        self.status = status
         self.layers: SessionLayers | None = None
         self.labels_button = QPushButton("Labels (NIfTI) …")
         self.report_button = QPushButton("Report (CSV, JSON) …")
@@ -84,9 +85,9 @@ class ExportSection(QWidget):
         try:
             write(self.layers, path)
         except (VoxpoolError, OSError) as error:
-            self.say(f"{error}.")
+            self.status.explain(error)
         else:
-            self.say(f"Saved {path}; {NOTE}.")
+            self.status.say(f"Saved {path}; {NOTE}.")
 
 
 def _labels(layers: SessionLayers, path: Path) -> None:

@@ -7,11 +7,16 @@ import numpy as np
 from napari_voxpool.display import METADATA_KEY
 from napari_voxpool.history import Edit
 from napari_voxpool.session import SegmentationSession
+from napari_voxpool.settings import setting
 from napari_voxpool.tissues import colormap_of
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
+
+
+BORDER_OPACITY = 0.35
+"""As in the settings page."""
 
 
 class SessionLayers:
@@ -60,17 +65,8 @@ class SessionLayers:
         if self.borders is None or self.borders not in self.viewer.layers:
             if not visible:
                 return
-            # 0 is what napari does not draw
-            self.borders = self.viewer.add_labels(
-                regions.segments + 1,
-                name=f"{self.scan.name} supervoxels",
-                opacity=0.35,
-                colormap={0: "transparent", None: "white"},
-                **_place(self.scan),
-            )
-            self.borders.contour = 1
-            self.borders.editable = False
-            self.viewer.layers.selection.active = self.tissues
+            self.borders = self.add_outline("supervoxels", regions.segments + 1)  # 0 is what is not drawn
+            self.borders.opacity = setting("display", "border_opacity", BORDER_OPACITY)
         self.borders.visible = visible
 
     def show_doubt(self, visible: bool) -> None:
@@ -91,6 +87,16 @@ class SessionLayers:
             )
             self.viewer.layers.selection.active = self.tissues
         self.doubt.visible = visible
+
+    def add_outline(self, name: str, data: np.ndarray) -> "Labels":
+        """Add a layer that draws the edges of what is not 0; the tissues stay the layer that is worked on."""
+        layer = self.viewer.add_labels(
+            data, name=f"{self.scan.name} {name}", colormap={None: "white", 0: "transparent"}, **_place(self.scan)
+        )
+        layer.contour = 1
+        layer.editable = False
+        self.viewer.layers.selection.active = self.tissues
+        return layer
 
     def go_to(self, index: tuple[int, ...]) -> None:
         """Move the shown planes to a voxel."""

@@ -12,6 +12,8 @@ from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtGui import QCloseEvent, QShowEvent
 from qtpy.QtWidgets import QLabel, QSplitter, QVBoxLayout, QWidget
 
+from napari_voxpool.display import AXES
+from napari_voxpool.widgets.crosshair import Crosshair
 from napari_voxpool.widgets.letters import Letters
 from napari_voxpool.widgets.tools import CLICK_PIXELS
 
@@ -40,10 +42,11 @@ class Plane:
         self.model = ViewerModel(title=name)
         self.qt = QtViewer(self.model)
         self.letters = Letters(self.model, self.qt)
+        self.crosshair = Crosshair(self.model, self.qt)
         self.copies: dict[Layer, Layer] = {}
         self._following: dict[Layer, list[tuple[Any, Callable[..., None]]]] = {}
         self._order = PLANES[name]
-        self.model.mouse_drag_callbacks.append(self._go_to)
+        self.model.mouse_drag_callbacks.append(partial(_go_to, viewer))
         for layer in viewer.layers:
             self.add(layer)
         self.follow_camera()
@@ -93,18 +96,20 @@ class Plane:
             self.remove(layer)
         self.model.mouse_drag_callbacks.clear()
         self.letters.let_go()
+        self.crosshair.let_go()
         self.qt.close()
         self.qt.deleteLater()
-        del self.qt, self.letters
+        del self.qt, self.letters, self.crosshair
 
-    def _go_to(self, _: ViewerModel, event: Any) -> Generator[None, None, None]:
-        """A click moves all views to the place."""
-        start = np.array(event.pos)
+
+def _go_to(viewer: "Viewer", _: ViewerModel, event: Any) -> Generator[None, None, None]:
+    """A click moves all views to the place."""
+    start = np.array(event.pos)
+    yield
+    while event.type == "mouse_move":
         yield
-        while event.type == "mouse_move":
-            yield
-        if np.linalg.norm(np.array(event.pos) - start) < CLICK_PIXELS:
-            self.viewer.dims.point = event.position
+    if np.linalg.norm(np.array(event.pos) - start) < CLICK_PIXELS and len(event.position) == len(AXES):
+        viewer.dims.point = event.position
 
 
 def _copy_setting(layer: Layer, copy: Layer, name: str, _: Any = None) -> None:
@@ -112,7 +117,7 @@ def _copy_setting(layer: Layer, copy: Layer, name: str, _: Any = None) -> None:
 
 
 class OrthogonalViews(QWidget):
-    """Coronal and sagittal views beside the main one; a click in either moves all three.
+    """Coronal and sagittal views beside the main one; a click in any of them moves all, and a crosshair shows where.
 
     Args:
         napari_viewer: The main viewer, which shows the axial plane.
@@ -134,6 +139,11 @@ class OrthogonalViews(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(split)
         self.setMinimumHeight(300)
+        # plugins get the viewer in a wrapper that hides its canvas
+        whole = getattr(napari_viewer, "__wrapped__", napari_viewer)
+        self.crosshair = Crosshair(whole, whole.window._qt_viewer)
+        self._click = partial(_go_to, napari_viewer)
+        whole.mouse_drag_callbacks.append(self._click)
         napari_viewer.layers.events.inserted.connect(self._inserted)
         napari_viewer.layers.events.removed.connect(self._removed)
         napari_viewer.dims.events.point.connect(self._moved)
@@ -153,6 +163,8 @@ class OrthogonalViews(QWidget):
     def closeEvent(self, event: QCloseEvent | None) -> None:
         """Qt's hook: disconnect from the viewer."""
         if self.planes:
+            self.crosshair.let_go()
+            self.viewer.mouse_drag_callbacks.remove(self._click)
             self.viewer.layers.events.inserted.disconnect(self._inserted)
             self.viewer.layers.events.removed.disconnect(self._removed)
             self.viewer.dims.events.point.disconnect(self._moved)

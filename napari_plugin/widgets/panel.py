@@ -1,4 +1,4 @@
-"""The panel: segment, review, correct, export, one below the other."""
+"""The panel: open, segment, review, correct, export, one below the other."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -8,24 +8,32 @@ from weakref import WeakKeyDictionary
 
 from napari.layers import Image, Labels
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QGroupBox, QMessageBox, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QComboBox, QGroupBox, QMessageBox, QScrollArea, QVBoxLayout, QWidget
 
 from napari_voxpool.display import shown_by
 from napari_voxpool.job import Job, Outcome
 from napari_voxpool.journal import fingerprint
+from napari_voxpool.programs import load_programs
 from napari_voxpool.session import SegmentationSession, stored_session
 from napari_voxpool.widgets.correct import CorrectSection
 from napari_voxpool.widgets.export import ExportSection
 from napari_voxpool.widgets.layers import SessionLayers
+from napari_voxpool.widgets.model import ModelSection
 from napari_voxpool.widgets.review import ReviewSection
 from napari_voxpool.widgets.run import RunSection
-from napari_voxpool.widgets.threads import in_thread
+from napari_voxpool.widgets.status import StatusLine
+from napari_voxpool.widgets.threads import ignored, in_thread
 from napari_voxpool.widgets.tools import BRUSH, FILL, NAVIGATE, PICK, VOXELS
 from napari_voxpool.widgets.view import ViewSection
-from voxpool.errors import VoxpoolError
+from napari_voxpool.widgets.volume import VolumeSection
+from voxpool.errors import InputError, VoxpoolError
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
+
+NAME_LETTERS = 12
+"""Letters of a name that the lists show at least."""
 
 TOOL_KEYS = {"C": NAVIGATE, "V": PICK, "B": BRUSH, "F": FILL, "X": VOXELS}
 
@@ -42,15 +50,20 @@ class Panel(QWidget):
         self.viewer = napari_viewer
         self.layers: SessionLayers | None = None
         self._prints: WeakKeyDictionary[Image, str] = WeakKeyDictionary()
-        self.run = RunSection(napari_viewer, self._may_replace)
-        self.view = ViewSection(napari_viewer, lambda: self.run.image.value)
-        self.review = ReviewSection(napari_viewer, self.run.say)
-        self.correct = CorrectSection(self.run.say)
-        self.export = ExportSection(self.run.say)
+        self.status = StatusLine()
+        self.volume = VolumeSection(napari_viewer, self.status)
+        self.view = ViewSection(napari_viewer, lambda: self.volume.image.value)
+        self.model = ModelSection(self.volume, self.status)
+        self.run = RunSection(self.volume, self.model, self.status, self._may_replace)
+        self.review = ReviewSection(napari_viewer, self.status)
+        self.correct = CorrectSection(self.status)
+        self.export = ExportSection(self.status)
         inside = QWidget()
         column = QVBoxLayout(inside)
         for title, section in {
+            "Volume": self.volume,
             "View": self.view,
+            "Model": self.model,
             "Segment": self.run,
             "Review": self.review,
             "Correct": self.correct,
@@ -60,22 +73,33 @@ class Panel(QWidget):
             QVBoxLayout(box).addWidget(section)
             column.addWidget(box)
         column.addStretch()
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setWidget(inside)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setMinimumWidth(inside.sizeHint().width() + scroll.verticalScrollBar().sizeHint().width())
+        self._scroll, self._inside = QScrollArea(), inside
+        self._scroll.setWidgetResizable(True)
+        self._scroll.setWidget(inside)
+        self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(scroll)
+        layout.addWidget(self._scroll)
+        layout.addWidget(self.status)  # in sight wherever the sections are scrolled to
 
+        self.status.say("Open a volume, or choose one, then press Segment: any MRI of a head will do.")
         self.run.finished.connect(self._show)
-        self.run.image.changed.connect(self._offer)
+        self.volume.image.changed.connect(self._offer)
         self.run.resume_button.clicked.connect(self.resume)
         self.review.chosen.connect(self.correct.choose)
         self.correct.edited.connect(self.review.update_numbers)
         self._bind_keys(napari_viewer)
+        in_thread(self, load_programs, lambda _: None, failed=ignored)
         self._offer()
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Qt's hook: only now the fonts are known, and with them how wide the sections must be."""
+        super().showEvent(event)
+        for box in self.findChildren(QComboBox):  # the name of a file must not widen the panel
+            box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+            box.setMinimumContentsLength(NAME_LETTERS)
+        wanted = self._inside.minimumSizeHint().width() + self._scroll.verticalScrollBar().sizeHint().width()
+        self._scroll.setMinimumWidth(wanted)
 
     def _show(self, job: Job, outcome: Outcome) -> None:
         assert outcome.session is not None  # the section says so only then
@@ -111,48 +135,49 @@ class Panel(QWidget):
 
     def resume(self) -> None:
         """Go on with the corrections of the chosen image that an earlier session left."""
-        scan = self.run.image.value
+        scan = self.volume.image.value
         if scan is None:
             return
         self.run.resume_button.setEnabled(False)
-        self.run.say("Bringing the corrections back …")
+        self.status.say("Bringing the corrections back …")
 
-        def show(result: SegmentationSession | str) -> None:
+        def show(result: SegmentationSession) -> None:
             self.run.resume_button.setEnabled(True)
-            if isinstance(result, str):
-                self.run.say(result)
-            elif scan in self.viewer.layers:
+            if scan in self.viewer.layers:
                 self.show_session(scan, result)
                 self.run.resume_button.hide()
-                self.run.say(f"{_corrections(result.correction.edits)} are there again.")
+                self.status.say(f"{_corrections(result.correction.edits)} are there again.")
 
-        in_thread(self, _resume, show, scan)
+        def failed(error: Exception) -> None:
+            self.run.resume_button.setEnabled(True)
+            self.status.explain(error)
+
+        in_thread(self, _resume, show, scan, failed=failed)
 
     def _offer(self) -> None:
-        """Say what the chosen image is, and offer what an earlier session left of it."""
-        self.view.show_facts()
+        """Offer what an earlier session left of the chosen image."""
         self.run.resume_button.hide()
-        scan = self.run.image.value
+        scan = self.volume.image.value
         if scan is None:
             return
 
-        def offer(print_: str | None) -> None:
-            if print_ is None:
-                return  # a run says what is wrong with the layer
+        def offer(print_: str) -> None:
             self._prints[scan] = print_
             stored = stored_session(print_)
-            if stored is not None and self.run.image.value is scan:
+            if stored is not None and self.volume.image.value is scan:
                 lines = stored[1].lines
                 when = datetime.fromtimestamp(lines[-1]["at"]).strftime("%d %b, %H:%M")
                 self.run.resume_button.setText(f"Go on with {_corrections(len(lines))} of {when}")
                 self.run.resume_button.show()
 
-        in_thread(self, _fingerprint, offer, scan)
+        in_thread(self, _fingerprint, offer, scan, failed=ignored)
 
     def _may_replace(self, scan: Image) -> bool:
         """Ask before corrections are lost."""
-        print_ = self._prints.get(scan) or _fingerprint(scan)
-        stored = None if print_ is None else stored_session(print_)
+        try:
+            stored = stored_session(self._prints.get(scan) or _fingerprint(scan))
+        except (VoxpoolError, OSError, MemoryError):
+            return True  # the run says what is wrong with the layer
         if stored is None:
             return True
         count = _corrections(len(stored[1].lines))
@@ -163,22 +188,18 @@ class Panel(QWidget):
         return bool(question.exec() == QMessageBox.StandardButton.Discard)
 
 
-def _fingerprint(scan: Image) -> str | None:
-    """What a layer's journal is found by; None if it is no volume that can be segmented."""
-    try:
-        return fingerprint(shown_by(scan).volume)
-    except (VoxpoolError, OSError, MemoryError):
-        return None
+def _fingerprint(scan: Image) -> str:
+    """What a layer's journal is found by."""
+    return fingerprint(shown_by(scan).volume)
 
 
-def _resume(scan: Image) -> SegmentationSession | str:
-    """A stored result with its edits, or why it cannot be had."""
-    try:
-        shown = shown_by(scan)
-        stored = stored_session(fingerprint(shown.volume))
-        return "The corrections are gone." if stored is None else SegmentationSession.resume(shown, *stored)
-    except VoxpoolError as error:
-        return f"{error}."
+def _resume(scan: Image) -> SegmentationSession:
+    """A stored result with its edits."""
+    shown = shown_by(scan)
+    stored = stored_session(fingerprint(shown.volume))
+    if stored is None:
+        raise InputError("the corrections are gone; segment the scan anew")
+    return SegmentationSession.resume(shown, *stored)
 
 
 def _corrections(count: int) -> str:

@@ -1,6 +1,5 @@
 """Section "Review": the table that is also the legend, a reference to compare with, borders and doubt."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -23,13 +22,14 @@ from qtpy.QtWidgets import (
 from napari_voxpool.reference import reference_of, surface_distances
 from napari_voxpool.tissues import colormap_of, label_colours
 from napari_voxpool.widgets.layers import SessionLayers
+from napari_voxpool.widgets.status import StatusLine
 from napari_voxpool.widgets.threads import in_thread
 from voxpool.errors import VoxpoolError
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-COLUMNS = ("Tissue", "mL", "%", "Dice", "HD95 (mm)")
+COLUMNS = ("Tissue", "mL", "%", "Dice", "HD95")
 NAME, ML, SHARE, DICE, HD95 = range(5)
 SETTLED_MS = 800
 """Surface distances are measured when the labels have not changed for so long."""
@@ -43,15 +43,15 @@ class ReviewSection(QWidget):
 
     Args:
         viewer: The viewer.
-        say: Called with a sentence for the user.
+        status: Where things are told.
     """
 
     chosen = Signal(int)
 
-    def __init__(self, viewer: "Viewer", say: Callable[[str], None]) -> None:
+    def __init__(self, viewer: "Viewer", status: StatusLine) -> None:
         super().__init__()
         self.viewer = viewer
-        self.say = say
+        self.status = status
         self.layers: SessionLayers | None = None
         self.table = QTreeWidget()
         self.reference = cast(ComboBox, create_widget(annotation=Layer, options={"nullable": True}))
@@ -109,7 +109,7 @@ class ReviewSection(QWidget):
         index = regions.centre(number)
         self.layers.go_to(index)
         name = self.layers.session.about.label_names[int(self.layers.session.correction.labels[index])]
-        self.say(f"Supervoxel {number} is {name}; {regions.uncertainty[number]:.0%} of it should be wrong.")
+        self.status.say(f"Supervoxel {number} is {name}; {regions.uncertainty[number]:.0%} of it should be wrong.")
 
     def _measure_surfaces(self) -> None:
         """Measure HD95 in a thread, on copies, and show it if nothing has changed meanwhile."""
@@ -129,10 +129,12 @@ class ReviewSection(QWidget):
                 item.setText(HD95, "–" if np.isnan(distance) else f"{distance:.1f}")
 
         spacing = tuple(float(step) for step in layers.tissues.scale)
-        in_thread(self, surface_distances, show, labels, reference, correction.label_names, spacing)
+        args = labels, reference, correction.label_names, spacing
+        in_thread(self, surface_distances, show, *args, failed=self.status.explain)
 
     def _arrange(self) -> None:
         self.table.setHeaderLabels(COLUMNS)
+        self.table.headerItem().setToolTip(HD95, "95th percentile Hausdorff distance to the reference, in mm")
         self.table.setRootIsDecorated(False)
         self.table.setAccessibleName("Tissues")
         form = QFormLayout()
@@ -191,17 +193,17 @@ class ReviewSection(QWidget):
         correction = self.layers.session.correction
         layer, labels = self.reference.value, None
         if layer in (self.layers.tissues, self.layers.scan):
-            self.say("This layer belongs to the result itself; choose another as reference.")
+            self.status.say("This layer belongs to the result itself; choose another as reference.")
             layer = None
         try:
             if layer is not None:
                 labels, resampled = reference_of(layer, self.layers.scan, self.layers.session.shown)
                 if resampled:
-                    self.say(f"{layer.name} lies on another grid: it is compared by its nearest voxels.")
+                    self.status.say(f"{layer.name} lies on another grid: it is compared by its nearest voxels.")
             correction.compare_with(labels)
         except VoxpoolError as error:
             correction.compare_with(None)
-            self.say(f"{error}.")
+            self.status.explain(error)
         best = correction.ceiling()
         self.ceiling.setVisible(best is not None)
         if best is not None:

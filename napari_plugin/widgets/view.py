@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
-from napari_voxpool.display import body_position, describe, is_radiological, show_neurological, show_radiological
+from napari_voxpool.display import body_position, is_radiological, show_as_set, show_neurological, show_radiological
 from napari_voxpool.widgets.letters import Letters
 from napari_voxpool.widgets.ortho import OrthogonalViews
 
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 
 RADIOLOGICAL, NEUROLOGICAL = "Radiological: right is left", "Neurological: right is right"
 PLANES_NAME = "Three planes"
+PLANES_SHARE = 0.42
+"""Of the window's height, for the planes below the picture."""
+
+_CORNERS = {
+    Qt.Corner.BottomLeftCorner: Qt.DockWidgetArea.LeftDockWidgetArea,
+    Qt.Corner.BottomRightCorner: Qt.DockWidgetArea.RightDockWidgetArea,
+}
 PRESETS = {"Brain": (2.0, 98.0), "All": (0.0, 100.0), "Dark tissue": (0.0, 60.0), "Bright tissue": (40.0, 99.9)}
 """Window by percentiles of what is not background: MRI has no absolute scale."""
 
@@ -38,10 +45,9 @@ class ViewSection(QWidget):
         self.preset = QComboBox()
         self.preset.addItems(["", *PRESETS])
         # plugins get the viewer in a wrapper that hides its canvas
-        whole = getattr(viewer, "__wrapped__", viewer)
+        self._whole = whole = getattr(viewer, "__wrapped__", viewer)
         self.letters = Letters(whole, whole.window._qt_viewer)
-        self.facts, self.here = QLabel(), QLabel()
-        self.facts.setWordWrap(True)
+        self.here = QLabel()
         buttons, form = QHBoxLayout(), QFormLayout()
         buttons.addWidget(self.convention_button)
         buttons.addWidget(self.ortho_button)
@@ -50,20 +56,14 @@ class ViewSection(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(buttons)
         layout.addLayout(form)
-        layout.addWidget(self.facts)
         layout.addWidget(self.here)
         self.convention_button.clicked.connect(self.turn)
         self.ortho_button.clicked.connect(self.show_planes)
         self.preset.currentTextChanged.connect(self.apply_preset)
-        show_radiological(viewer)
+        show_as_set(viewer)
         self._name_convention()
         viewer.scene.camera.events.orientation.connect(self._name_convention)
         whole.mouse_move_callbacks.append(self._show_place)
-
-    def show_facts(self) -> None:
-        """Say what is known of the chosen image."""
-        layer = self.scan()
-        self.facts.setText("" if layer is None else describe(layer))
 
     def turn(self) -> None:
         """Change the side of the screen that the patient's right is on; the data stay as they are."""
@@ -72,7 +72,11 @@ class ViewSection(QWidget):
     def show_planes(self) -> None:
         """Open the coronal and the sagittal view, if they are not open."""
         if PLANES_NAME not in self.viewer.window.dock_widgets:
-            self.viewer.window.add_dock_widget(OrthogonalViews(self.viewer), name=PLANES_NAME, area="bottom")
+            window = self._whole.window._qt_window
+            for corner, area in _CORNERS.items():  # below the picture alone: the panel needs its height
+                window.setCorner(corner, area)
+            dock = self.viewer.window.add_dock_widget(OrthogonalViews(self.viewer), name=PLANES_NAME, area="bottom")
+            window.resizeDocks([dock], [round(PLANES_SHARE * window.height())], Qt.Orientation.Vertical)
             QTimer.singleShot(0, self.viewer.reset_view)  # its canvas is smaller now
 
     def apply_preset(self, name: str) -> None:

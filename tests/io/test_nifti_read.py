@@ -100,7 +100,7 @@ def test_a_file_that_is_not_there(tmp_path):
 
 def test_a_folder(tmp_path):
     (tmp_path / "x.nii").mkdir()
-    assert "is a folder, wanted one NIfTI file" in refusal(tmp_path / "x.nii")
+    assert "is a folder, wanted one file" in refusal(tmp_path / "x.nii")
 
 
 def test_a_loop_of_links(tmp_path):
@@ -132,7 +132,7 @@ def test_an_empty_file(tmp_path):
         ("x.nii", struct.pack("<i", 348) + bytes(20), r"ends early, inside its header (24 of 348 bytes)"),
         ("x.nii", struct.pack("<i", 348) + bytes(600), "Analyze"),
         ("x.nii", struct.pack("<i", 348) + bytes(340) + b"ni1\0" + bytes(99), "half of a .hdr/.img pair"),
-        ("x.png", b"\x89PNG", "unknown kind of file '.png', wanted .nii.gz or .nii"),
+        ("x.png", b"\x89PNG", "unknown kind of file '.png', wanted .nii.gz, .nii, .mgz"),
         ("x.mat", b"MATLAB", "unknown kind of file '.mat'"),
     ],
 )

@@ -49,8 +49,9 @@ def large_package(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def state(tmp_path, monkeypatch):
-    """Keeps corrections out of the state folder of whoever runs the tests."""
+    """Keeps corrections and models out of the folders of whoever runs the tests."""
     monkeypatch.setenv("VOXPOOL_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("VOXPOOL_MODELS", str(tmp_path / "models"))
 
 
 @pytest.fixture

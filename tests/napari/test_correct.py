@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from napari_voxpool.widgets.review import DICE, HD95, ML, NAME
 from napari_voxpool.widgets.tools import BRUSH, FILL, NAVIGATE, PICK, VOXELS
+from tests.napari.helpers import choose, choose_other, click, colour_at, drag, inside
 from voxpool.io import Geometry, Volume, read_volume, write_volume
 from voxpool.metrics import dice, score_case
 
@@ -33,68 +34,15 @@ def panel(viewer, oblique_file, supervoxel_package, qtbot):
     viewer.open(str(oblique_file), plugin="voxpool")
     _, panel = viewer.window.add_plugin_dock_widget("voxpool", "Segment and correct")
     qtbot.waitUntil(panel.isVisible)
-    panel.run.device.value = "cpu"
-    panel.run.package.value = supervoxel_package
+    panel.model.device.value = "cpu"
+    choose(panel, supervoxel_package)
     qtbot.mouseClick(panel.run.run_button, LEFT)
     qtbot.waitUntil(lambda: panel.run.job is None, timeout=WAIT)
-    assert panel.layers is not None, panel.run.status.text()
+    assert panel.layers is not None, panel.status.text()
     viewer.dims.set_current_step(0, 18)
     viewer.reset_view()
     qtbot.wait(200)
     return panel
-
-
-def where_on_canvas(viewer, layer, index):
-    """The point of the canvas that shows a voxel."""
-    canvas = viewer.window._qt_viewer.canvas
-    world = np.asarray(layer.data_to_world(index))[list(viewer.dims.displayed)]
-    scene = canvas.view.scene.transform.map([*world[::-1], 0, 1])
-    return QPoint(*(round(each) for each in scene[:2] / scene[3]))
-
-
-def click(viewer, layer, index, qtbot, modifier=Qt.KeyboardModifier.NoModifier):
-    native = viewer.window._qt_viewer.canvas.native
-    qtbot.mouseClick(native, LEFT, modifier, where_on_canvas(viewer, layer, index))
-    qtbot.wait(50)
-
-
-def drag(viewer, layer, indices, qtbot):
-    native = viewer.window._qt_viewer.canvas.native
-    points = [where_on_canvas(viewer, layer, index) for index in indices]
-    qtbot.mousePress(native, LEFT, pos=points[0])
-    for point in points[1:]:
-        qtbot.mouseMove(native, point)
-        qtbot.wait(20)
-    qtbot.mouseRelease(native, LEFT, pos=points[-1])
-    qtbot.wait(50)
-
-
-def colour_at(viewer, layer, index):
-    picture = viewer.screenshot(canvas_only=True, flash=False)
-    native = viewer.window._qt_viewer.canvas.native
-    point = where_on_canvas(viewer, layer, index)
-    scale = picture.shape[1] / native.width()
-    return picture[round(point.y() * scale), round(point.x() * scale), :3].astype(int)
-
-
-def inside(panel, plane=18):
-    """A voxel well inside a supervoxel of an axial plane, and its number."""
-    segments = panel.layers.session.correction.regions.segments
-    counts = np.bincount(segments[plane][segments[plane] >= 0])
-    number = int(counts.argmax())
-    places = np.argwhere(segments[plane] == number)
-    nearest = np.square(places - places.mean(0)).sum(1).argmin()
-    return (plane, *(int(each) for each in places[nearest])), number
-
-
-def choose_other(panel, index):
-    """Choose a tissue that the voxel does not have, by a click on the table."""
-    now = panel.layers.session.correction.labels[index]
-    label = WM if now != WM else CSF
-    row = panel.review.table.topLevelItem(label - 1)
-    panel.review.table.itemClicked.emit(row, NAME)
-    assert panel.correct.tissue.currentText() == row.text(NAME)
-    return label
 
 
 @pytest.mark.parametrize("flipped", [False, True])
@@ -207,7 +155,7 @@ def test_clicks_that_mean_nothing_change_nothing(viewer, panel, qtbot):
     before = correction.labels.copy()
     qtbot.mouseClick(panel.correct.buttons[PICK], LEFT)
     click(viewer, layer, (18, 0, 0), qtbot)
-    assert panel.run.status.text() == "There is no supervoxel here."
+    assert panel.status.text() == "There is no supervoxel here."
     click(viewer, layer, (18, -5, -5), qtbot)
     click(viewer, layer, index, qtbot, Qt.KeyboardModifier.ShiftModifier)
     drag(viewer, layer, [index, (18, index[1] + 12, index[2])], qtbot)  # that moves the picture
@@ -220,7 +168,7 @@ def test_clicks_that_mean_nothing_change_nothing(viewer, panel, qtbot):
     native = viewer.window._qt_viewer.canvas.native
     qtbot.mouseClick(native, LEFT, pos=QPoint(native.width() // 2, native.height() // 2))
     np.testing.assert_array_equal(correction.labels, before)
-    assert "leave 3D first" in panel.run.status.text()
+    assert "leave 3D first" in panel.status.text()
     viewer.dims.ndisplay = 2
     assert label
 
@@ -271,12 +219,12 @@ def test_a_reference_gives_dice_that_follows_edits(viewer, panel, qtbot):
     assert correction.edits == 1
     check()
     panel.review.reference.value = panel.layers.tissues
-    assert "belongs to the result itself" in panel.run.status.text()
+    assert "belongs to the result itself" in panel.status.text()
     assert panel.review.table.topLevelItem(0).text(DICE) == ""
     panel.review.reference.value = viewer.add_image(np.full((4, 4, 4), 0.5), contrast_limits=(0, 1), name="half")
-    assert "half holds fractions" in panel.run.status.text()
+    assert "half holds fractions" in panel.status.text()
     panel.review.reference.value = viewer.add_labels(np.full(truth.shape, 7), name="other", **place)
-    assert "holds the labels 7" in panel.run.status.text()
+    assert "holds the labels 7" in panel.status.text()
     assert panel.review.table.topLevelItem(0).text(DICE) == ""
 
 
@@ -294,7 +242,7 @@ def test_a_reference_opened_from_a_file_may_have_another_grid(viewer, panel, tmp
         viewer.open(str(tmp_path / f"{name}.nii.gz"), plugin="voxpool")
         panel.review.reference.value = viewer.layers[name]
         scores.append([panel.review.table.topLevelItem(row).text(DICE) for row in range(3)])
-        assert ("another grid" in panel.run.status.text()) == (name == "fine")
+        assert ("another grid" in panel.status.text()) == (name == "fine")
     expected = np.roll(correction.labels, 1, axis=2)
     for label, score in enumerate(scores[0], start=1):
         assert float(score) == pytest.approx(dice(correction.labels == label, expected == label), abs=6e-4)
@@ -305,7 +253,7 @@ def test_doubtful_supervoxels_are_walked_and_drawn(viewer, panel, qtbot):
     regions = panel.layers.session.correction.regions
     for number in regions.by_doubt()[:3]:
         qtbot.mouseClick(panel.review.next_button, LEFT)
-        assert panel.run.status.text().startswith(f"Supervoxel {number} is ")
+        assert panel.status.text().startswith(f"Supervoxel {number} is ")
         here = panel.layers.index_at(viewer.dims.point)
         assert regions.segments[here] == number
     panel.review.doubt.setChecked(True)
@@ -331,7 +279,7 @@ def test_export_lies_on_the_scan_and_the_report_agrees_with_the_table(
         path = tmp_path / name
         monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, path=path, **__: (str(path), ""))
         qtbot.mouseClick(getattr(panel.export, f"{button}_button"), LEFT)
-        assert panel.run.status.text().startswith(f"Saved {path}")
+        assert panel.status.text().startswith(f"Saved {path}")
     source, found = nib.load(oblique_file), nib.load(tmp_path / "out.nii.gz")
     np.testing.assert_allclose(found.affine, source.affine)
     assert found.header["sform_code"] == source.header["sform_code"]
@@ -360,8 +308,8 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(panel, tmp_path, monkeypa
     path = tmp_path / "nowhere" / "out.nii.gz"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(path), ""))
     qtbot.mouseClick(panel.export.labels_button, LEFT)
-    assert "nowhere" in panel.run.status.text()
-    assert "Saved" not in panel.run.status.text()
+    assert "nowhere" in panel.status.text()
+    assert "Saved" not in panel.status.text()
 
 
 def test_corrections_are_offered_again_and_not_dropped_unasked(viewer, panel, oblique_file, monkeypatch, qtbot):
@@ -381,7 +329,7 @@ def test_corrections_are_offered_again_and_not_dropped_unasked(viewer, panel, ob
     qtbot.waitUntil(panel.run.resume_button.isVisible, timeout=WAIT)
     assert panel.run.resume_button.text().startswith("Go on with 5 corrections of ")
     qtbot.mouseClick(panel.run.resume_button, LEFT)
-    qtbot.waitUntil(lambda: panel.run.status.text() == "5 corrections are there again.", timeout=WAIT)
+    qtbot.waitUntil(lambda: panel.status.text() == "5 corrections are there again.", timeout=WAIT)
     np.testing.assert_array_equal(panel.layers.session.correction.labels, expected)
     (labels,) = [layer for layer in viewer.layers if isinstance(layer, Labels)]
     np.testing.assert_array_equal(labels.data, expected)
@@ -399,7 +347,7 @@ def test_the_picture_shows_the_planes_and_the_tissues(panel, viewer, tmp_path, m
     path = tmp_path / "planes.png"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(path), ""))
     qtbot.mouseClick(panel.export.picture_button, LEFT)
-    assert panel.run.status.text().startswith("Saved ")
+    assert panel.status.text().startswith("Saved ")
     pixels = np.asarray(Image.open(path)).astype(int)
     spread = np.ptp(pixels, axis=-1)
     yellow = (pixels[..., 0] > pixels[..., 2] + 40) & (pixels[..., 1] > pixels[..., 2] + 40)
@@ -443,6 +391,6 @@ def test_all_goes_by_keys(viewer, panel, qtbot):
     press(Qt.Key.Key_H)
     assert layer.visible
     press(Qt.Key.Key_N)
-    assert panel.run.status.text().startswith("Supervoxel ")
+    assert panel.status.text().startswith("Supervoxel ")
     press(Qt.Key.Key_R)
     assert panel.view.convention_button.text().startswith("Neurological")

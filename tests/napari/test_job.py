@@ -61,15 +61,11 @@ def test_layer_that_cannot_be_segmented_is_a_sentence(package):
     assert outcome.message.startswith("layer series is 4-dimensional")
 
 
-def test_fields_are_checked_before_a_thread_starts(layer, package, tmp_path):
-    assert new_job(layer, str(package), "cpu").package == package
-    assert new_job(layer, "", "cpu").package == "bundled"
-    for arguments, words in [
-        ((None, str(package), "cpu"), "open a volume first"),
-        ((layer, str(tmp_path / "gone"), "cpu"), "gone is no folder"),
-    ]:
-        with pytest.raises(UsageError, match=words):
-            new_job(*arguments)
+def test_fields_are_checked_before_a_thread_starts(layer, package):
+    job = new_job(layer, str(package), "cpu", "all-csf")
+    assert (job.layer, job.package, job.device, job.convention) == (layer, str(package), "cpu", "all-csf")
+    with pytest.raises(UsageError, match="open a volume first"):
+        new_job(None, str(package), "cpu")
 
 
 def test_colours_follow_the_tissue_and_never_repeat_for_a_few_classes():

@@ -205,8 +205,8 @@ def test_the_place_under_the_mouse_is_that_of_the_file(viewer, oblique_file, qtb
     layer = viewer.layers[0]
     _, panel = viewer.window.add_plugin_dock_widget("voxpool", "Segment and correct")
     qtbot.waitUntil(panel.isVisible)
-    assert "stored PIL" in panel.view.facts.text()
-    assert "oblique by 10°" in panel.view.facts.text()
+    assert "stored PIL" in panel.volume.facts.text()
+    assert "oblique by 10°" in panel.volume.facts.text()
     viewer.dims.set_current_step(0, 11)
     viewer.reset_view()
     qtbot.wait(200)

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from napari.layers import Labels
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QMessageBox
 
 from napari_voxpool.display import layer_of_volume
+from tests.napari.helpers import choose
 from voxpool.data.phantom import phantom
 from voxpool.inference import Segmenter
 from voxpool.io import Geometry, Volume, read_volume
@@ -22,9 +24,9 @@ def viewer(make_napari_viewer):
 def open_panel(viewer, package, qtbot):
     _, panel = viewer.window.add_plugin_dock_widget("voxpool", "Segment and correct")
     qtbot.waitUntil(panel.isVisible)
-    panel.run.device.value = "cpu"
+    panel.model.device.value = "cpu"
     if package is not None:
-        panel.run.package.value = package
+        choose(panel, package)
     return panel
 
 
@@ -91,7 +93,7 @@ def test_segment_adds_labels_on_the_image_and_lists_volumes(viewer, oblique_file
     voxel_ml = 2.0 * 2.0 * 2.5 / 1000
     for label, row in enumerate(rows, start=1):
         assert float(row.text(1)) == pytest.approx((labels.data == label).sum() * voxel_ml, abs=0.006)
-    assert panel.run.status.text().startswith("Done in ")
+    assert panel.status.text().startswith("Done in ")
     assert panel.run.run_button.isEnabled()
     assert not panel.run.cancel_button.isVisible()
 
@@ -104,12 +106,12 @@ def test_cancel_leaves_nothing_and_the_panel_can_run_again(viewer, package, larg
     qtbot.waitUntil(lambda: job.stage in ("prepare", "network"), timeout=WAIT)
     viewer.dims.set_current_step(0, 5)
     qtbot.mouseClick(panel.run.cancel_button, LEFT)
-    assert panel.run.status.text() == "Stopping …"
+    assert panel.status.text() == "Stopping …"
     qtbot.waitUntil(lambda: panel.run.job is None, timeout=WAIT)
-    assert panel.run.status.text() == "Cancelled; nothing was changed."
+    assert panel.status.text() == "Cancelled; nothing was changed."
     assert not labels_of(viewer)
 
-    panel.run.package.value = package
+    choose(panel, package)
     qtbot.mouseClick(panel.run.run_button, LEFT)
     qtbot.waitUntil(lambda: panel.run.job is None, timeout=WAIT)
     assert len(labels_of(viewer)) == 1
@@ -121,7 +123,7 @@ def test_image_removed_during_the_run_gets_no_result(viewer, large_package, qtbo
     qtbot.mouseClick(panel.run.run_button, LEFT)
     viewer.layers.remove(layer)
     qtbot.waitUntil(lambda: panel.run.job is None, timeout=WAIT)
-    assert panel.run.status.text() == "The layer phantom was closed, so its result was dropped."
+    assert panel.status.text() == "The layer phantom was closed, so its result was dropped."
     assert not viewer.layers
 
 
@@ -139,7 +141,7 @@ def test_panel_closed_during_the_run_stops_it(viewer, large_package, qtbot):
 def test_what_is_missing_is_said_in_the_panel(viewer, qtbot):
     panel = open_panel(viewer, None, qtbot)
     qtbot.mouseClick(panel.run.run_button, LEFT)
-    assert panel.run.status.text() == "There is no image layer; open a volume first."
+    assert panel.status.text() == "There is no image layer; open a volume first."
     assert panel.run.job is None
 
 
@@ -155,11 +157,17 @@ class LostFile:
         raise OSError("the disk is gone")
 
 
-def test_unforeseen_error_does_not_leave_the_panel_busy(viewer, package, qtbot):
+def test_unforeseen_error_does_not_leave_the_panel_busy(viewer, package, monkeypatch, qtbot):
     viewer.add_image(LostFile(), contrast_limits=(0, 1), name="lost")
     panel = open_panel(viewer, package, qtbot)
-    with qtbot.capture_exceptions():
-        qtbot.mouseClick(panel.run.run_button, LEFT)
-        qtbot.waitUntil(lambda: panel.run.job is None, timeout=WAIT)
-    assert panel.run.status.text() == "The segmentation failed unexpectedly: the disk is gone"
+    qtbot.mouseClick(panel.run.run_button, LEFT)
+    qtbot.waitUntil(lambda: panel.run.job is None, timeout=WAIT)
+    assert "unforeseen failed (the disk is gone)" in panel.status.text()
+    seen = []
+    monkeypatch.setattr(QMessageBox, "exec", lambda box: seen.append((box.text(), box.detailedText())))
+    qtbot.mouseClick(panel.status.details_button, LEFT)
+    ((text, details),) = seen
+    assert text == panel.status.text()
+    assert "OSError: the disk is gone" in details
+    assert "display.py" in details
     assert panel.run.run_button.isEnabled()

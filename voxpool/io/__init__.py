@@ -5,7 +5,7 @@ from .dicom import Series, list_series, read_dicom, read_series
 from .dicom_seg import write_segmentation
 from .geometry import Geometry
 from .nifti import write_volume
-from .read import EXTENSIONS, read_geometry, read_labels, read_volume, stem
+from .read import EXTENSIONS, count_volumes, read_geometry, read_labels, read_volume, stem
 from .volume import HeaderCodes, Volume
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Series",
     "Volume",
     "atomic_path",
+    "count_volumes",
     "list_series",
     "read_dicom",
     "read_geometry",

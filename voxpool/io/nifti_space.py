@@ -68,11 +68,14 @@ def place(codes: HeaderCodes, shape: Shape, assume_affine: bool, prefer: str | N
         return assumed_place(codes, shape), ["it states no position; took its first axis to point left"]
     if codes.sform_code <= 0:
         return qform_place(codes, shape), []
-    if codes.qform_code <= 0 or prefer == "sform":
+    if codes.qform_code <= 0:
         return sform_place(codes, shape), []
     if prefer == "qform":
-        return qform_place(codes, shape), []
-    sform, qform = sform_place(codes, shape), qform_place(codes, shape)
+        return qform_place(codes, shape), ["took its qform; its sform may place it elsewhere"]
+    sform = sform_place(codes, shape)
+    if prefer == "sform":
+        return sform, ["took its sform; its qform may place it elsewhere"]
+    qform = qform_place(codes, shape)
     apart = sform.distance_mm(qform)
     if apart > _MISMATCH_MM and not _same_within_rounding(codes, sform, qform):
         raise InputError(

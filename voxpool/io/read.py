@@ -81,6 +81,20 @@ def read_geometry(path: str | os.PathLike[str], *, assume_affine: bool = False, 
     return _header(path, assume_affine, prefer, math.inf).geometry
 
 
+def count_volumes(path: str | os.PathLike[str], *, assume_affine: bool = False, prefer: str | None = None) -> int:
+    """How many 3D volumes a file holds, from its header alone.
+
+    Args:
+        path: A file of one of `FORMATS`.
+        assume_affine: As `read_volume`.
+        prefer: As `read_volume`.
+
+    Raises:
+        InputError: As `read_volume`, for what the header shows.
+    """
+    return _header(path, assume_affine, prefer, math.inf).volumes
+
+
 def read_volume(
     path: str | os.PathLike[str],
     *,
