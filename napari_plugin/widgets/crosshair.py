@@ -47,6 +47,7 @@ class Crosshair(QObject):
             event.disconnect(self._later)
         self._canvas.removeEventFilter(self)
         self._soon.stop()
+        del self._qt  # napari wants its viewers gone when they are closed
         for line in (self.across, self.down):
             line.hide()
             line.deleteLater()

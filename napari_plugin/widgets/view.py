@@ -72,11 +72,11 @@ class ViewSection(QWidget):
     def show_planes(self) -> None:
         """Open the coronal and the sagittal view, if they are not open."""
         if PLANES_NAME not in self.viewer.window.dock_widgets:
-            window = self._whole.window._qt_window
+            qt = self._whole.window._qt_window
             for corner, area in _CORNERS.items():  # below the picture alone: the panel needs its height
-                window.setCorner(corner, area)
-            dock = self.viewer.window.add_dock_widget(OrthogonalViews(self.viewer), name=PLANES_NAME, area="bottom")
-            window.resizeDocks([dock], [round(PLANES_SHARE * window.height())], Qt.Orientation.Vertical)
+                qt.setCorner(corner, area)
+            dock = self._whole.window.add_dock_widget(OrthogonalViews(self.viewer), name=PLANES_NAME, area="bottom")
+            qt.resizeDocks([dock], [round(PLANES_SHARE * qt.height())], Qt.Orientation.Vertical)
             QTimer.singleShot(0, self.viewer.reset_view)  # its canvas is smaller now
 
     def apply_preset(self, name: str) -> None:

@@ -3,6 +3,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from superqt.utils import WorkerBase
 
 from voxpool.data.phantom import phantom
 from voxpool.data.transforms import PreprocessConfig, SupervoxelConfig
@@ -52,6 +53,13 @@ def state(tmp_path, monkeypatch):
     """Keeps corrections and models out of the folders of whoever runs the tests."""
     monkeypatch.setenv("VOXPOOL_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("VOXPOOL_MODELS", str(tmp_path / "models"))
+
+
+@pytest.fixture(autouse=True)
+def threads_end():
+    """A thread that outlives the last test would report to an application that is gone."""
+    yield
+    WorkerBase.await_workers()
 
 
 @pytest.fixture
