@@ -110,16 +110,16 @@ class Regions:
     @cached_property
     def _adjacency(self) -> tuple[np.ndarray, np.ndarray]:
         """Where the neighbours of each supervoxel begin, and the neighbours."""
-        pairs, inside = [], self.segments[self._box]
+        count, inside, found = len(self), self.segments[self._box], []
         for axis in range(inside.ndim):
             low = np.moveaxis(inside, axis, 0)[:-1].reshape(-1)
             high = np.moveaxis(inside, axis, 0)[1:].reshape(-1)
             touch = (low != high) & (low >= 0) & (high >= 0)
-            codes = np.unique(low[touch].astype(np.int64) * len(self) + high[touch])
-            pairs.append(np.stack(np.divmod(codes, len(self))))
-        both = np.concatenate(pairs, axis=1)
-        edges = np.unique(np.concatenate([both, both[::-1]], axis=1), axis=1)
-        return np.searchsorted(edges[0], np.arange(len(self) + 1)), edges[1]
+            found.append(np.unique(low[touch].astype(np.int64) * count + high[touch]))
+        one, other = np.divmod(np.concatenate(found), count)
+        # as numbers, not as columns: sorting those would hold Python's lock, and the window with it
+        edges = np.unique(np.concatenate([one * count + other, other * count + one]))
+        return np.searchsorted(edges, np.arange(count + 1) * count), edges % count
 
     @cached_property
     def _hierarchy(self) -> tuple[np.ndarray, ...]:
