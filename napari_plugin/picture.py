@@ -7,6 +7,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from napari_voxpool.session import SegmentationSession
 from napari_voxpool.tissues import label_colours
+from voxpool.errors import ResourceError
 from voxpool.io import atomic_path
 
 HEIGHT = 360
@@ -27,6 +28,9 @@ def export_picture(session: SegmentationSession, path: Path, index: tuple[int, .
         path: The file.
         index: Voxel (S, A, R) that the three planes go through.
         note: Sentence at the foot.
+
+    Raises:
+        ResourceError: If the disk is full, or what was written does not read back as it should.
     """
     scan = np.asarray(session.shown.show(session.shown.volume.array))
     labels = session.correction.labels
@@ -66,6 +70,9 @@ def export_picture(session: SegmentationSession, path: Path, index: tuple[int, .
     draw.text((_MARGIN, picture.height - _MARGIN), note, "#aaaaaa", font, "ls")
     with atomic_path(path) as part:
         picture.save(part, "PNG")
+    with Image.open(path) as back:
+        if back.tobytes() != picture.tobytes():
+            raise ResourceError(f"{path} does not read back as it was written; check the disk and export again")
 
 
 def _plane(grey: np.ndarray, overlay: np.ndarray, axis: int, size: list[float], scale: float) -> Image.Image:

@@ -22,11 +22,8 @@ def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], lis
     Returns:
         None if one of them is neither a volume's file nor a folder of DICOM files.
     """
-    return (
-        read_layers
-        if all(stem(Path(each).name) is not None or _is_dicom_folder(each) for each in _paths(path))
-        else None
-    )
+    readable = all(stem(Path(each).name) is not None or _is_dicom_folder(each) for each in _paths(path))
+    return read_for_window if readable else None
 
 
 def read_for_window(path: str | Sequence[str]) -> list[Any]:

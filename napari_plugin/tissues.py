@@ -2,16 +2,16 @@
 
 from collections.abc import Collection
 
-# Okabe and Ito's palette
-_COLOURS = {"CSF": "#56b4e9", "GM": "#e69f00", "WM": "#f0e442"}
+# Okabe and Ito's palette, the orange darker: without green cones it was too near to the yellow
+_COLOURS = {"CSF": "#56b4e9", "GM": "#cf8500", "WM": "#f0e442"}
 # classes of whole heads: a tissue's family shares its hue
 _COLOURS |= {
     "ventricular CSF": "#0072b2",
     "extra-ventricular CSF": "#56b4e9",
-    "cortical GM": "#e69f00",
-    "deep GM": "#d55e00",
+    "cortical GM": "#cf8500",
+    "deep GM": "#9a3b00",
     "cerebellar GM": "#cc79a7",
-    "cerebellar WM": "#fff7b0",
+    "cerebellar WM": "#fffad0",
     "brain stem": "#009e73",
 }
 _OTHERS = ("#009e73", "#cc79a7", "#d55e00", "#0072b2", "#999999")

@@ -50,7 +50,6 @@ class ModelSection(QWidget):
         volume.image.changed.connect(lambda _: self._settled.start())
         self.file_button.clicked.connect(self.ask_for_file)
         self.folder_button.clicked.connect(self.ask_for_folder)
-        self._settled.start()
 
     @property
     def path(self) -> str:
@@ -71,6 +70,7 @@ class ModelSection(QWidget):
             models.append(chosen)
         self.model.choices = [(model.title, model.path) for model in models]
         self.model.value = chosen.path
+        self._changed()  # the same place of the list may mean another model now
 
     def use(self, path: Path) -> None:
         """Import a file or a folder, and choose it."""
@@ -114,7 +114,8 @@ class ModelSection(QWidget):
 
     def _changed(self) -> None:
         self.convention.enabled = self.path == BUNDLED.path
-        self.facts.setText("")
+        for label in (self.facts, self.estimate):  # what they said is of another model
+            label.setText("")
         self._settled.start()
 
     def _foretell(self) -> None:

@@ -139,6 +139,7 @@ class ReviewSection(QWidget):
         self.table.setAccessibleName("Tissues")
         form = QFormLayout()
         form.addRow("Reference", self.reference.native)
+        self.reference.native.setAccessibleName("Reference")
         self.reference.tooltip = "Label map to compare with: Dice in the table follows every edit"
         boxes = QHBoxLayout()
         for widget in (self.borders, self.doubt, self.next_button):

@@ -43,6 +43,7 @@ class ViewSection(QWidget):
         self.convention_button = QPushButton()
         self.ortho_button = QPushButton(PLANES_NAME)
         self.preset = QComboBox()
+        self.preset.setAccessibleName("Window")
         self.preset.addItems(["", *PRESETS])
         # plugins get the viewer in a wrapper that hides its canvas
         self._whole = whole = getattr(viewer, "__wrapped__", viewer)

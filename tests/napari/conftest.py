@@ -5,6 +5,7 @@ import pytest
 import torch
 from superqt.utils import WorkerBase
 
+from tests.napari.helpers import LEFT, WAIT, choose
 from voxpool.data.phantom import phantom
 from voxpool.data.transforms import PreprocessConfig, SupervoxelConfig
 from voxpool.io import Geometry, Volume, write_volume
@@ -84,3 +85,26 @@ def oblique_file(tmp_path):
     path = tmp_path / "head.nii.gz"
     write_volume(path, np.ascontiguousarray(array), Volume(array, geometry))
     return path
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer(show=True)
+
+
+@pytest.fixture
+def panel(viewer, oblique_file, supervoxel_package, qtbot):
+    """The panel with a result of the file."""
+    viewer.window._qt_window.resize(1500, 950)
+    viewer.open(str(oblique_file), plugin="voxpool")
+    _, panel = viewer.window.add_plugin_dock_widget("voxpool", "Segment and correct")
+    qtbot.waitUntil(panel.isVisible)
+    panel.model.device.value = "cpu"
+    choose(panel, supervoxel_package)
+    qtbot.mouseClick(panel.run.run_button, LEFT)
+    qtbot.waitUntil(lambda: panel.run.job is None, timeout=WAIT)
+    assert panel.layers is not None, panel.status.text()
+    viewer.dims.set_current_step(0, 18)
+    viewer.reset_view()
+    qtbot.wait(200)
+    return panel

@@ -1,48 +1,14 @@
 """Correcting a segmentation as a person does: mouse on the canvas, keys, buttons, and the pixels that follow."""
 
-import csv
-import json
-
-import nibabel as nib
 import numpy as np
 import pytest
-from napari.layers import Labels
-from PIL import Image
 from qtpy.QtCore import QPoint, Qt
-from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from napari_voxpool.widgets.review import DICE, HD95, ML, NAME
 from napari_voxpool.widgets.tools import BRUSH, FILL, NAVIGATE, PICK, VOXELS
-from tests.napari.helpers import choose, choose_other, click, colour_at, drag, inside
+from tests.napari.helpers import CSF, GM, LEFT, WAIT, WM, choose_other, click, colour_at, drag, inside, where_on_canvas
 from voxpool.io import Geometry, Volume, read_volume, write_volume
 from voxpool.metrics import dice, score_case
-
-LEFT = Qt.MouseButton.LeftButton
-WAIT = 300_000
-CSF, GM, WM = 1, 2, 3
-
-
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
-@pytest.fixture
-def panel(viewer, oblique_file, supervoxel_package, qtbot):
-    """The panel with a result of the file."""
-    viewer.window._qt_window.resize(1500, 950)
-    viewer.open(str(oblique_file), plugin="voxpool")
-    _, panel = viewer.window.add_plugin_dock_widget("voxpool", "Segment and correct")
-    qtbot.waitUntil(panel.isVisible)
-    panel.model.device.value = "cpu"
-    choose(panel, supervoxel_package)
-    qtbot.mouseClick(panel.run.run_button, LEFT)
-    qtbot.waitUntil(lambda: panel.run.job is None, timeout=WAIT)
-    assert panel.layers is not None, panel.status.text()
-    viewer.dims.set_current_step(0, 18)
-    viewer.reset_view()
-    qtbot.wait(200)
-    return panel
 
 
 @pytest.mark.parametrize("flipped", [False, True])
@@ -269,128 +235,68 @@ def test_doubtful_supervoxels_are_walked_and_drawn(viewer, panel, qtbot):
     assert not doubt.visible
 
 
-def test_export_lies_on_the_scan_and_the_report_agrees_with_the_table(
-    panel, oblique_file, tmp_path, monkeypatch, qtbot
-):
-    correction = panel.layers.session.correction
-    panel.layers.session.give([3], WM)
-    panel.review.update_numbers()
-    for name, button in (("out.nii.gz", "labels"), ("out.csv", "report"), ("out.json", "report")):
-        path = tmp_path / name
-        monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, path=path, **__: (str(path), ""))
-        qtbot.mouseClick(getattr(panel.export, f"{button}_button"), LEFT)
-        assert panel.status.text().startswith(f"Saved {path}")
-    source, found = nib.load(oblique_file), nib.load(tmp_path / "out.nii.gz")
-    np.testing.assert_allclose(found.affine, source.affine)
-    assert found.header["sform_code"] == source.header["sform_code"]
-    assert found.header["qform_code"] == source.header["qform_code"]
-    volume = read_volume(oblique_file)
-    np.testing.assert_array_equal(np.asarray(found.dataobj), volume.geometry.from_ras(correction.labels.T))
-    assert json.loads((tmp_path / "out.labels.json").read_text(encoding="utf-8")) == {
-        "0": "BG",
-        "1": "CSF",
-        "2": "GM",
-        "3": "WM",
-    }
-    facts = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
-    assert facts["edits"] == 1
-    assert facts["note"] == "research use only, not a medical device"
-    assert str(tmp_path) not in json.dumps(facts)
-    rows = list(csv.DictReader((tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()))
-    for number, (row, tissue) in enumerate(zip(rows, facts["tissues"], strict=True)):
-        item = panel.review.table.topLevelItem(number)
-        assert row["name"] == tissue["name"] == item.text(NAME)
-        assert f"{float(row['volume_ml']):.2f}" == f"{tissue['volume_ml']:.2f}" == item.text(ML)
-
-
-def test_a_folder_that_cannot_be_written_is_a_sentence(panel, tmp_path, monkeypatch, qtbot):
-    (tmp_path / "nowhere").write_text("no folder")
-    path = tmp_path / "nowhere" / "out.nii.gz"
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(path), ""))
-    qtbot.mouseClick(panel.export.labels_button, LEFT)
-    assert "nowhere" in panel.status.text()
-    assert "Saved" not in panel.status.text()
-
-
-def test_corrections_are_offered_again_and_not_dropped_unasked(viewer, panel, oblique_file, monkeypatch, qtbot):
-    session = panel.layers.session
-    for number in range(5):
-        session.give([number], WM)
-    expected = session.correction.labels.copy()
-    asked = []
-    monkeypatch.setattr(QMessageBox, "exec", lambda box: asked.append(box.text()) or QMessageBox.StandardButton.Cancel)
-    qtbot.mouseClick(panel.run.run_button, LEFT)
-    assert panel.run.job is None
-    assert asked == ["Segment anew and drop 5 corrections of this scan?"]
-
-    # the scan is closed and opened again, as after a crash
-    viewer.layers.clear()
-    viewer.open(str(oblique_file), plugin="voxpool")
-    qtbot.waitUntil(panel.run.resume_button.isVisible, timeout=WAIT)
-    assert panel.run.resume_button.text().startswith("Go on with 5 corrections of ")
-    qtbot.mouseClick(panel.run.resume_button, LEFT)
-    qtbot.waitUntil(lambda: panel.status.text() == "5 corrections are there again.", timeout=WAIT)
-    np.testing.assert_array_equal(panel.layers.session.correction.labels, expected)
-    (labels,) = [layer for layer in viewer.layers if isinstance(layer, Labels)]
-    np.testing.assert_array_equal(labels.data, expected)
-    qtbot.mouseClick(panel.correct.undo_button, LEFT)
-    assert panel.layers.session.correction.edits == 4
-
-
-def test_the_picture_shows_the_planes_and_the_tissues(panel, viewer, tmp_path, monkeypatch, qtbot):
-    index, number = inside(panel)
-    panel.layers.session.correction.labels[:] = 0
-    panel.layers.session.take_over()
-    panel.layers.session.give(range(len(panel.layers.session.correction.regions)), CSF)
-    panel.layers.session.give([number], WM)
-    viewer.dims.point = panel.layers.tissues.data_to_world(index)
-    path = tmp_path / "planes.png"
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(path), ""))
-    qtbot.mouseClick(panel.export.picture_button, LEFT)
-    assert panel.status.text().startswith("Saved ")
-    pixels = np.asarray(Image.open(path)).astype(int)
-    spread = np.ptp(pixels, axis=-1)
-    yellow = (pixels[..., 0] > pixels[..., 2] + 40) & (pixels[..., 1] > pixels[..., 2] + 40)
-    blue = (pixels[..., 2] > pixels[..., 0] + 30) & (spread > 30)
-    top = slice(0, 14 + 360 + 14)
-    assert blue[top].sum() > 1000
-    columns = np.flatnonzero(yellow[top].any(axis=0))
-    assert len(columns) > 10, "the supervoxel is in all three planes"
-    gaps = np.flatnonzero(np.diff(columns) > 50)
-    assert len(gaps) == 2
-
-
-def test_all_goes_by_keys(viewer, panel, qtbot):
-    canvas = viewer.window._qt_viewer.canvas.native
+def test_what_a_click_would_change_is_outlined_under_the_mouse(viewer, panel, qtbot):
     correction, layer = panel.layers.session.correction, panel.layers.tissues
     index, number = inside(panel)
-    panel.layers.session.give([number], CSF)
-    edits = correction.edits
+    native = viewer.window._qt_viewer.canvas.native
+    qtbot.waitUntil(panel.correct.size.isEnabled, timeout=WAIT)
+    qtbot.mouseClick(panel.correct.buttons[PICK], LEFT)
 
-    def press(key, modifier=Qt.KeyboardModifier.NoModifier):
-        qtbot.keyClick(canvas, key, modifier)
+    def outlined():
+        preview = panel.correct.tools.preview.layer
+        return set() if preview is None else set(np.unique(correction.regions.segments[preview.data > 0]))
 
-    press(Qt.Key.Key_V)
-    assert panel.correct.buttons[PICK].isChecked()
-    press(Qt.Key.Key_3, Qt.KeyboardModifier.AltModifier)
-    assert panel.correct.tissue.currentText() == "WM"
-    press(Qt.Key.Key_9, Qt.KeyboardModifier.AltModifier)
-    assert panel.correct.tissue.currentText() == "WM", "there is no ninth tissue"
+    def hover(place):
+        qtbot.mouseMove(native, where_on_canvas(viewer, layer, place) + QPoint(2, 2))
+        qtbot.mouseMove(native, where_on_canvas(viewer, layer, place))
+        qtbot.wait(200)
+
+    hover(index)
+    assert outlined() == {number}
+    name = correction.label_names[int(correction.labels[index])]
+    ml = correction.regions.sizes[number] * 0.01
+    doubt = correction.regions.uncertainty[number]
+    assert panel.correct.hovered.text() == f"Supervoxel {number}, {ml:.2f} mL: {name}, {doubt:.0%} doubtful"
+    panel.correct.size.setValue(2)
+    assert outlined() == set(correction.regions.family(number, 2))
+    panel.correct.size.setValue(0)
+    panel.correct.similar.setChecked(True)
+    for step in (4, 12):  # the slider's own preview, the mouse does not move
+        panel.correct.tolerance.setValue(step)
+        expected = correction.regions.similar(number, step / 20)
+        assert outlined() == set(expected)
+    assert panel.correct.hovered.text().startswith(f"{len(expected)} supervoxels")
+    before = correction.labels.copy()
+    label = choose_other(panel, index)
     click(viewer, layer, index, qtbot)
-    assert correction.labels[index] == WM
-    press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
-    assert correction.labels[index] == CSF
-    press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier)
-    assert correction.labels[index] == WM
-    assert correction.edits == edits + 1
-    for key, tool in ((Qt.Key.Key_B, BRUSH), (Qt.Key.Key_F, FILL), (Qt.Key.Key_X, VOXELS), (Qt.Key.Key_C, NAVIGATE)):
-        press(key)
-        assert panel.correct.buttons[tool].isChecked()
-    press(Qt.Key.Key_H)
-    assert not layer.visible
-    press(Qt.Key.Key_H)
-    assert layer.visible
-    press(Qt.Key.Key_N)
-    assert panel.status.text().startswith("Supervoxel ")
-    press(Qt.Key.Key_R)
-    assert panel.view.convention_button.text().startswith("Neurological")
+    changed = np.isin(correction.regions.segments, expected) & (before != label)
+    np.testing.assert_array_equal(correction.labels != before, changed)
+    hover((18, 0, 0))
+    assert outlined() == set()
+    assert panel.correct.hovered.text() == ""
+    hover(index)
+    qtbot.mouseClick(panel.correct.buttons[NAVIGATE], LEFT)
+    assert outlined() == set()
+
+
+def test_a_full_disk_takes_the_correction_back_and_says_so(viewer, panel, qtbot):
+    layer, session = panel.layers.tissues, panel.layers.session
+    index, number = inside(panel)
+    label = choose_other(panel, index)
+    (edits,) = session.journal.folder.glob("*.jsonl")
+    edits.unlink()
+    edits.symlink_to("/dev/full")
+    before, colour = layer.data.copy(), colour_at(viewer, layer, index)
+    for tool in (PICK, VOXELS):
+        qtbot.mouseClick(panel.correct.buttons[tool], LEFT)
+        click(viewer, layer, index, qtbot)
+        assert "taken back" in panel.status.text()
+        assert "No space left on device" in panel.status.text()
+        np.testing.assert_array_equal(layer.data, before)
+        np.testing.assert_allclose(colour_at(viewer, layer, index), colour, atol=2)
+    edits.unlink()
+    qtbot.mouseClick(panel.correct.buttons[PICK], LEFT)
+    click(viewer, layer, index, qtbot)
+    assert session.correction.edits == 1
+    region = session.correction.regions.segments == number
+    np.testing.assert_array_equal(layer.data != before, region & (before != label))

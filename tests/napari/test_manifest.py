@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from importlib.metadata import entry_points
 
 import npe2
@@ -26,6 +28,13 @@ def test_every_command_is_importable_and_used():
         for each in group
     }
     assert used == {each.id for each in contributions.commands}
+
+
+def test_npe2_finds_nothing_to_complain_of():
+    command = [sys.executable, "-m", "npe2", "validate", "--imports", "voxpool"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "valid" in done.stdout
 
 
 def test_menus_are_those_that_plugins_may_add_to():
