@@ -236,7 +236,7 @@ def test_devices_are_checked() -> None:
         select_device("quantum")
     if not torch.cuda.is_available():
         assert select_device("auto") == CPU
-        with pytest.raises(ResourceError, match="finds no CUDA GPU; take --device cpu"):
+        with pytest.raises(ResourceError, match="finds no CUDA GPU; choose the device cpu"):
             select_device("cuda")
 
 

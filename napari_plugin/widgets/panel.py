@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from napari.layers import Image, Labels
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QComboBox, QGroupBox, QMessageBox, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QGroupBox, QMessageBox, QScrollArea, QSlider, QVBoxLayout, QWidget
 
 from napari_voxpool.display import shown_by
 from napari_voxpool.job import Job, Outcome
@@ -64,7 +64,6 @@ class Panel(QWidget):
             "Volume": self.volume,
             "View": self.view,
             "Model": self.model,
-            "Segment": self.run,
             "Review": self.review,
             "Correct": self.correct,
             "Export": self.export,
@@ -80,7 +79,8 @@ class Panel(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._scroll)
-        layout.addWidget(self.status)  # in sight wherever the sections are scrolled to
+        for widget in (self.run, self.status):  # in sight wherever the sections are scrolled to
+            layout.addWidget(widget)
 
         self.status.say("Open a volume, or choose one, then press Segment: any MRI of a head will do.")
         self.run.finished.connect(self._show)
@@ -98,8 +98,19 @@ class Panel(QWidget):
         for box in self.findChildren(QComboBox):  # the name of a file must not widen the panel
             box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             box.setMinimumContentsLength(NAME_LETTERS)
+        for kind in (QComboBox, QSlider):
+            for widget in self.findChildren(kind):
+                widget.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+                widget.installEventFilter(self)
         wanted = self._inside.minimumSizeHint().width() + self._scroll.verticalScrollBar().sizeHint().width()
         self._scroll.setMinimumWidth(wanted)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Qt's hook: the wheel scrolls the panel; it must not change what the mouse happens to pass over."""
+        if event is not None and event.type() == QEvent.Type.Wheel:
+            event.ignore()
+            return True
+        return super().eventFilter(watched, event)
 
     def _show(self, job: Job, outcome: Outcome) -> None:
         assert outcome.session is not None  # the section says so only then

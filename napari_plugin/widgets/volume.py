@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from magicgui.widgets import ComboBox, create_widget
 from napari.layers import Image
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
@@ -19,7 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_voxpool.display import describe, layer_of_volume
+from napari_voxpool.display import describe, layer_of_volume, show_as_set
 from napari_voxpool.widgets.series import choose_series
 from napari_voxpool.widgets.status import StatusLine
 from napari_voxpool.widgets.threads import in_thread
@@ -141,7 +142,12 @@ class VolumeSection(QWidget):
 
     def _add(self, volume: Volume, name: str) -> None:
         data, options, _ = layer_of_volume(volume, name)
+        first = not self.viewer.layers
+        if first:
+            show_as_set(self.viewer)
         layer = self.viewer.add_image(data, **options)
+        if first:
+            QTimer.singleShot(0, self.viewer.reset_view)  # when the panel has its width
         self.image.value = layer
         self.status.say(f"Opened {name}.")
 

@@ -5,12 +5,13 @@ import itertools
 import numpy as np
 import pytest
 from PIL import ImageColor
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QAbstractButton, QAbstractSlider, QComboBox, QTreeWidget
+from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtGui import QWheelEvent
+from qtpy.QtWidgets import QAbstractButton, QAbstractSlider, QApplication, QComboBox, QTreeWidget
 
 from napari_voxpool.tissues import label_colours
 from napari_voxpool.widgets.tools import BRUSH, FILL, NAVIGATE, PICK, VOXELS
-from tests.napari.helpers import CSF, WM, click, inside
+from tests.napari.helpers import CSF, WAIT, WM, click, inside
 from voxpool.data.head_labels import CLASSES
 
 
@@ -129,3 +130,26 @@ def test_tissues_are_told_apart_by_colour_blind_eyes(kind, names, least):
     seen = lab(np.clip(linear @ np.array(BLINDNESS[kind]).T, 0, 1))
     for one, other in itertools.combinations(range(len(seen)), 2):
         assert np.linalg.norm(seen[one] - seen[other]) > least, (names[one + 1], names[other + 1])
+
+
+def test_the_wheel_scrolls_the_panel_and_changes_nothing(panel, qtbot):
+    """A person who scrolls down must not change the device on the way."""
+    boxes = [box for box in panel.findChildren(QComboBox) if box.count() > 1]
+    sliders = [panel.correct.size, panel.correct.tolerance]
+    assert len(boxes) >= 4
+    qtbot.waitUntil(panel.correct.size.isEnabled, timeout=WAIT)
+    before = [box.currentIndex() for box in boxes] + [slider.value() for slider in sliders]
+    for widget in [*boxes, *sliders]:
+        for down in (-120, 120):
+            event = QWheelEvent(
+                QPointF(widget.rect().center()),
+                QPointF(widget.mapToGlobal(widget.rect().center())),
+                QPoint(0, 0),
+                QPoint(0, down),
+                Qt.MouseButton.NoButton,
+                Qt.KeyboardModifier.NoModifier,
+                Qt.ScrollPhase.NoScrollPhase,
+                False,
+            )
+            QApplication.sendEvent(widget, event)
+    assert [box.currentIndex() for box in boxes] + [slider.value() for slider in sliders] == before
