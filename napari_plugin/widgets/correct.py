@@ -99,6 +99,11 @@ class CorrectSection(QWidget):
         if self.tissue.findData(label) >= 0:
             self.tissue.setCurrentIndex(self.tissue.findData(label))
 
+    def point_at(self, number: int) -> None:
+        """Outline a supervoxel, until the mouse points at another."""
+        if self.tools is not None:
+            self.tools.preview.show([number])
+
     def undo(self) -> None:
         """Take back the last edit."""
         if self.layers is not None:
@@ -145,6 +150,9 @@ class CorrectSection(QWidget):
         layout.addWidget(self.hovered)
         layout.addWidget(self.count)
         self.count.setWordWrap(True)
+        for label, lines in ((self.hovered, 1), (self.count, 2)):  # their words must not move what is below
+            label.setMinimumHeight(lines * label.fontMetrics().lineSpacing())
+            label.setAlignment(Qt.AlignmentFlag.AlignTop)
         self.tissue.setAccessibleName("Tissue to give")
         self.size.setAccessibleName("Size of supervoxels")
         self.tolerance.setAccessibleName("How alike neighbours must be")
@@ -188,6 +196,8 @@ class CorrectSection(QWidget):
         self.layers.refresh(edit)
         self._show_state()
         if edit is not None:
+            if self.tools is not None:
+                self.tools.show_preview()
             self.edited.emit()
 
     def _show_state(self) -> None:

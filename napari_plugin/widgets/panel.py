@@ -87,6 +87,7 @@ class Panel(QWidget):
         self.volume.image.changed.connect(self._offer)
         self.run.resume_button.clicked.connect(self.resume)
         self.review.chosen.connect(self.correct.choose)
+        self.review.gone_to.connect(self.correct.point_at)
         self.correct.edited.connect(self.review.update_numbers)
         self._bind_keys(napari_viewer)
         in_thread(self, load_programs, lambda _: None, failed=ignored)

@@ -40,6 +40,7 @@ class ReviewSection(QWidget):
 
     Signals:
         chosen: Class id of the row that was clicked.
+        gone_to: Number of the doubtful supervoxel that is shown.
 
     Args:
         viewer: The viewer.
@@ -47,6 +48,7 @@ class ReviewSection(QWidget):
     """
 
     chosen = Signal(int)
+    gone_to = Signal(int)
 
     def __init__(self, viewer: "Viewer", status: StatusLine) -> None:
         super().__init__()
@@ -108,6 +110,7 @@ class ReviewSection(QWidget):
             return
         index = regions.centre(number)
         self.layers.go_to(index)
+        self.gone_to.emit(number)
         name = self.layers.session.about.label_names[int(self.layers.session.correction.labels[index])]
         self.status.say(f"Supervoxel {number} is {name}; {regions.uncertainty[number]:.0%} of it should be wrong.")
 

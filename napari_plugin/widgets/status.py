@@ -15,6 +15,8 @@ class StatusLine(QWidget):
         self.details_button = QPushButton("Details …")
         self.error: BaseException | None = None
         self.label.setWordWrap(True)
+        # two lines always: what is above must not move when a sentence is longer
+        self.label.setMinimumHeight(2 * self.label.fontMetrics().lineSpacing())
         self.label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.label.setAccessibleName("What just happened")
         self.details_button.hide()

@@ -222,6 +222,7 @@ def test_doubtful_supervoxels_are_walked_and_drawn(viewer, panel, qtbot):
         assert panel.status.text().startswith(f"Supervoxel {number} is ")
         here = panel.layers.index_at(viewer.dims.point)
         assert regions.segments[here] == number
+        np.testing.assert_array_equal(panel.correct.tools.preview.layer.data > 0, regions.segments == number)
     panel.review.doubt.setChecked(True)
     panel.review.borders.setChecked(True)
     doubt, borders = panel.layers.doubt, panel.layers.borders

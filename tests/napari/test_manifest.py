@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -32,7 +33,8 @@ def test_every_command_is_importable_and_used():
 
 def test_npe2_finds_nothing_to_complain_of():
     command = [sys.executable, "-m", "npe2", "validate", "--imports", "voxpool"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}  # it prints a tick
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "valid" in done.stdout
 

@@ -40,7 +40,7 @@ def head():
 def test_all_orientations_give_one_picture(make_napari_viewer, head, tmp_path, qtbot):
     """48 orientations straight, and three tilted: what the screen shows does not depend on the file."""
     viewer = make_napari_viewer(show=True)
-    viewer.window._qt_window.resize(900, 640)
+    viewer.window._qt_window.resize(1200, 640)
     _, panel = viewer.window.add_plugin_dock_widget("voxpool", "Segment and correct")
     qtbot.waitUntil(panel.isVisible)
 

@@ -10,8 +10,10 @@ from qtpy.QtWidgets import QDialog
 
 from napari_voxpool.display import FileSpace, is_radiological, layer_of_volume
 from napari_voxpool.letters import edges_of
+from napari_voxpool.reader import read_layers
 from tests.io.dicom_files import SHAPE, turn, write_series
 from voxpool.data.phantom import phantom
+from voxpool.errors import InputError
 from voxpool.io import Geometry, Volume, read_volume
 
 LEFT = Qt.MouseButton.LeftButton
@@ -195,8 +197,9 @@ def test_a_dicom_folder_asks_which_series(viewer, tmp_path, monkeypatch, qtbot):
 
 def test_a_broken_dicom_folder_loads_nothing(viewer, tmp_path):
     write_series(tmp_path / "gap", np.ones(SHAPE), skip=(2,))
-    with pytest.raises(Exception, match="slices are missing"):
-        viewer.open(str(tmp_path / "gap"), plugin="voxpool")
+    with pytest.raises(InputError, match="slices are missing"):
+        read_layers(str(tmp_path / "gap"))
+    viewer.open(str(tmp_path / "gap"), plugin="voxpool")
     assert not viewer.layers
 
 

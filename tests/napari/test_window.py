@@ -7,8 +7,10 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QMessageBox
 
 from napari_voxpool.display import layer_of_volume
+from napari_voxpool.reader import read_layers
 from tests.napari.helpers import choose
 from voxpool.data.phantom import phantom
+from voxpool.errors import InputError
 from voxpool.inference import Segmenter
 from voxpool.io import Geometry, Volume, read_volume
 
@@ -59,8 +61,9 @@ def test_file_opens_the_right_way_up(viewer, oblique_file, qtbot):
 def test_file_that_cannot_be_used_is_refused_by_name(viewer, tmp_path):
     path = tmp_path / "text.nii.gz"
     path.write_text("no image")
-    with pytest.raises(Exception, match=r"text\.nii\.gz"):
-        viewer.open(str(path), plugin="voxpool")
+    with pytest.raises(InputError, match=r"text\.nii\.gz"):
+        read_layers(str(path))
+    viewer.open(str(path), plugin="voxpool")
     assert not viewer.layers
 
 
