@@ -50,13 +50,15 @@ def main() -> None:
     panel.run.start()
     while panel.run.job is not None:
         wait(0.1)
+    while not panel.model.estimate.text().startswith("About"):
+        wait(0.1)
     panel.view.show_planes()
     panel.correct.take(PICK)
     inside = np.argwhere(panel.layers.session.correction.labels > 0)
     panel.layers.go_to(tuple(int(place) for place in (inside.min(0) + inside.max(0)) // 2))
     wait(2)
     picture = viewer.screenshot(canvas_only=False, flash=False)[..., :3]
-    Image.fromarray(picture).quantize(200).save(FIGURE, optimize=True)
+    Image.fromarray(picture).save(FIGURE, optimize=True)  # a palette would change the legend's colours
     viewer.close()
 
 

@@ -91,7 +91,7 @@ def test_viewer_words_of_the_tutorial_are_those_of_the_plugin():
     assert f"*{planes['display_name']}*" in page.replace("\n   ", " ")
     (sample,) = manifest["contributions"]["sample_data"]
     assert f"*Layers → Segment → {widget['display_name']}*" in page
-    assert f"*File → Open Sample → {manifest['display_name']} → {sample['display_name']}*" in page
+    assert f"*File → Open Sample → {sample['display_name']}*" in page
     assert manifest["contributions"]["menus"]["napari/layers/segment"] == [{"command": widget["command"]}]
 
 
