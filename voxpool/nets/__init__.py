@@ -1,4 +1,4 @@
-"""Networks: one paper, one file; `NETS` lists them, `create_net` makes them."""
+"""Networks: one paper, one file; `NETS` lists those for volumes, `create_net` makes them and those for images."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +10,7 @@ from voxpool.nets.guided import GuidedVoxResNet
 from voxpool.nets.heads import HEADS, VERSIONS, SupervoxelNet
 from voxpool.nets.segresnet import SegResNet
 from voxpool.nets.voxresnet import VoxResNet
+from voxpool.nets2d import PLANAR_NETS, create_planar
 
 __all__ = [
     "HEADS",
@@ -32,15 +33,17 @@ NETS: dict[str, Callable[..., nn.Module]] = {
 
 
 def create_net(
-    name: str, in_channels: int = 1, num_classes: int = 4, *, head: str = "base", **options: Any
+    name: str, in_channels: int | None = None, num_classes: int | None = None, *, head: str = "base", **options: Any
 ) -> nn.Module:
     """Make a network, with a supervoxel head where one is named.
 
     Args:
-        name: A key of `NETS`.
-        in_channels: Number of image channels.
-        num_classes: Number of classes, background included.
-        head: "base" for the network alone, or a key of `HEADS`: "v1", "v2", "v3", "v3stats", "v3nested".
+        name: A key of `NETS` or of `voxpool.nets2d.PLANAR_NETS`.
+        in_channels: Number of image channels; None for 1, or for 3 of a network for images.
+        num_classes: Number of classes, background included; None for 4, or for those of an image network's published
+            configuration.
+        head: "base" for the network alone, or a key of `HEADS`: "v1", "v2", "v3", "v3stats", "v3nested"; for a
+            network for images "superpixels".
         **options: Options of the network, such as `reduction` of VoxResNet.
 
     Returns:
@@ -54,9 +57,12 @@ def create_net(
         >>> count_parameters(net)
         14340
     """
+    if name in PLANAR_NETS:
+        return create_planar(name, 3 if in_channels is None else in_channels, num_classes, head=head, **options)
     if name not in NETS:
-        raise UsageError(f"unknown network {name!r}; take one of {', '.join(NETS)}")
-    base = NETS[name](in_channels, num_classes, **options)
+        raise UsageError(f"unknown network {name!r}; take one of {', '.join([*NETS, *PLANAR_NETS])}")
+    channels, classes = 1 if in_channels is None else in_channels, 4 if num_classes is None else num_classes
+    base = NETS[name](channels, classes, **options)
     return base if head == "base" else add_head(base, head)
 
 

@@ -1,0 +1,82 @@
+"""What every network for images offers, and how its sizes are counted."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class PlanarNet(nn.Module):
+    """A network for images: features on a coarser grid, class scores of them, enlarged to the image.
+
+    A network sets `feature_channels` and `head`, and says in `features` what the head gets: the last maps before
+    the classifier. A superpixel branch adds to the scores what it makes of the same features.
+
+    Attributes:
+        num_classes: Number of classes, background included.
+        feature_channels: Channels of what `features` gives.
+        head: Features (N, feature_channels, h, w) to class scores (N, num_classes, h', w').
+    """
+
+    num_classes: int
+    feature_channels: int
+    head: nn.Module
+
+    def features(self, x: Tensor) -> Tensor:
+        """The last maps before the classifier, (N, feature_channels, h, w), of an image (N, C, H, W)."""
+        raise NotImplementedError
+
+    def scores(self, features: Tensor, size: Sequence[int]) -> Tensor:
+        """Class scores (N, num_classes, *size) of what `features` gave."""
+        return resize(self.head(features), size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class scores (N, num_classes, H, W) of an image (N, C, H, W)."""
+        return self.scores(self.features(x), x.shape[2:])
+
+    def training_scores(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The scores that a training judges, (N, num_classes, H, W) each: the network's own, then auxiliary ones."""
+        return (self(x),)
+
+
+def resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Maps (N, C, h, w) on a grid of this size, bilinear; as they are where they have it."""
+    if tuple(x.shape[2:]) == tuple(size):
+        return x
+    return functional.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def count_folded(net: nn.Module) -> int:
+    """Number of parameters without those of batch norms, as light networks publish it: they are folded away."""
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    affine = sum(p.numel() for module in net.modules() if isinstance(module, norms) for p in module.parameters())
+    return sum(p.numel() for p in net.parameters()) - affine
+
+
+def count_macs(net: nn.Module, shape: Sequence[int]) -> int:
+    """Multiply-accumulates of all convolutions for an input of a shape (N, C, *S); nothing is computed.
+
+    Args:
+        net: Network, on any device; moved to the meta device and of no use afterwards.
+        shape: Shape of the input.
+    """
+    total = 0
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal total
+        weight: Tensor = module.weight  # type: ignore[assignment]
+        transposed = isinstance(module, (nn.ConvTranspose2d, nn.ConvTranspose3d))
+        places = inputs[0] if transposed else output
+        total += places.shape[0] * places[0, 0].numel() * weight.numel()
+
+    net = net.to("meta").eval()
+    kinds = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+    hooks = [module.register_forward_hook(count) for module in net.modules() if isinstance(module, kinds)]
+    try:
+        with torch.no_grad():
+            net(torch.empty(tuple(shape), device="meta"))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return total
