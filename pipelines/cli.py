@@ -254,6 +254,23 @@ def supervoxels(
 
 
 @app.command()
+def nets(
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """List the networks: sizes as counted and as published, results of the papers."""
+    from rich.console import Console
+
+    from voxpool_pipelines.nets import describe_nets, print_nets
+
+    if json:
+        import json as formats
+
+        typer.echo(formats.dumps(describe_nets(), indent=2))
+    else:
+        print_nets(Console())
+
+
+@app.command()
 def view(
     files: Annotated[
         Optional[list[Path]],  # noqa: UP045 - typer reads the annotation at run time

@@ -120,7 +120,9 @@ def test_a_small_step_against_the_gradient_lowers_the_loss(name):
         if isinstance(module, (nn.Dropout, nn.Dropout2d)):
             module.p = 0.0
     torch.manual_seed(1)
-    x, target = torch.randn(2, 3, 32, 32), torch.randint(0, 3, (2, 32, 32))
+    # VGG's last layers are large, and have no batch norm, for which a single pixel of two images is too little
+    side = 32 if name.startswith(("fcn", "dilation")) else 64
+    x, target = torch.randn(2, 3, side, side), torch.randint(0, 3, (2, side, side))
 
     def loss():
         return sum(functional.cross_entropy(scores, target) for scores in net.training_scores(x))
@@ -132,7 +134,7 @@ def test_a_small_step_against_the_gradient_lowers_the_loss(name):
     assert length > 0
     with torch.no_grad():
         for parameter in parameters:
-            parameter -= 1e-3 * parameter.grad / length  # noqa: PLW2901 - in place
+            parameter -= 1e-4 * parameter.grad / length  # noqa: PLW2901 - in place
     assert loss() < before
 
 
