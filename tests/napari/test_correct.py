@@ -250,10 +250,12 @@ def test_what_a_click_would_change_is_outlined_under_the_mouse(viewer, panel, qt
     def hover(place):
         qtbot.mouseMove(native, where_on_canvas(viewer, layer, place) + QPoint(2, 2))
         qtbot.mouseMove(native, where_on_canvas(viewer, layer, place))
-        qtbot.wait(200)
+
+    def wait_for(ids):
+        qtbot.waitUntil(lambda: outlined() == ids, timeout=WAIT)
 
     hover(index)
-    assert outlined() == {number}
+    wait_for({number})
     name = correction.label_names[int(correction.labels[index])]
     ml = correction.regions.sizes[number] * 0.01
     doubt = correction.regions.uncertainty[number]
@@ -273,9 +275,10 @@ def test_what_a_click_would_change_is_outlined_under_the_mouse(viewer, panel, qt
     changed = np.isin(correction.regions.segments, expected) & (before != label)
     np.testing.assert_array_equal(correction.labels != before, changed)
     hover((18, 0, 0))
-    assert outlined() == set()
+    wait_for(set())
     assert panel.correct.hovered.text() == ""
     hover(index)
+    wait_for(set(correction.regions.similar(number, 12 / 20)))
     qtbot.mouseClick(panel.correct.buttons[NAVIGATE], LEFT)
     assert outlined() == set()
 
