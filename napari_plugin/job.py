@@ -34,7 +34,7 @@ class Outcome:
     error: Exception | None = None
 
 
-CANCELLED = Outcome(None, "Cancelled; nothing was changed.")
+CANCELLED = Outcome(None, sentence_of(Cancelled()))
 
 
 class Job:
@@ -76,7 +76,7 @@ class Job:
             return self._segment()
         except Cancelled:
             return CANCELLED
-        except Exception as error:
+        except Exception as error:  # of whatever kind: the panel says it, with the details behind a button
             return Outcome(None, sentence_of(error), error)
 
     def time_left(self) -> str:

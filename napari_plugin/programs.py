@@ -12,4 +12,4 @@ def load_programs() -> None:
     leave it half loaded: its parts import each other.
     """
     with _ONE_AT_A_TIME:
-        import voxpool.estimate  # noqa: F401
+        import voxpool.estimate  # noqa: F401 - for what it loads

@@ -10,10 +10,9 @@ from napari.utils.notifications import show_error
 from napari_voxpool.display import layer_of_volume, show_as_set
 from napari_voxpool.failures import sentence_of
 from voxpool.errors import VoxpoolError
-from voxpool.io import Series, Volume, list_series, read_series, read_volume, stem
+from voxpool.io import Series, Volume, is_dicom_file, list_series, read_series, read_volume, stem
 
 _LOOKED_AT = 20  # files of a folder, to see whether it holds DICOM
-_PREAMBLE = 128
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[Any]] | None:
@@ -79,9 +78,8 @@ def _is_dicom_folder(path: str) -> bool:
     for file in folder.rglob("*"):
         if not file.is_file():
             continue
-        with file.open("rb") as stream:
-            if stream.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM":
-                return True
+        if is_dicom_file(file):
+            return True
         looked_at += 1
         if looked_at == _LOOKED_AT:
             break

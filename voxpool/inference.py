@@ -285,6 +285,7 @@ class Segmenter:
         decided = Decided(np.zeros(shape, np.uint8), np.zeros(shape, np.uint8), merged)
         together = Averaged(cast(BaseNet, self.nets[0]).num_classes, shape) if len(self.nets) > 1 else None
         for number, net in enumerate(self.nets):
+            # mypy cannot tell the type of a lambda that keeps the loop's number
             predict(
                 net,
                 seen.maps,

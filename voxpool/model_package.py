@@ -212,6 +212,7 @@ def unpack_package(archive: Path | str, folder: Path | str) -> Path:
                     shutil.copyfileobj(source, target)
         load_package(part)
         part.rename(folder)
+    # what zipfile raises of damaged files; the last for a compression that it does not know
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise ModelError(f"{archive.name} is no zip file that can be read ({error}); copy it again") from error
     finally:

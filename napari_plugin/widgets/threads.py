@@ -28,7 +28,7 @@ def in_thread(
     def guarded() -> tuple[Any, Exception | None]:
         try:
             return work(*arguments), None
-        except Exception as error:
+        except Exception as error:  # of whatever kind: escaping, it would be a traceback in the window
             return None, error
 
     def end(result: tuple[Any, Exception | None]) -> None:

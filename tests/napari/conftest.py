@@ -93,6 +93,14 @@ def viewer(make_napari_viewer):
 
 
 @pytest.fixture
+def empty_panel(viewer, qtbot):
+    """The panel as it opens."""
+    _, panel = viewer.window.add_plugin_dock_widget("voxpool", "Segment and correct")
+    qtbot.waitUntil(panel.isVisible)
+    return panel
+
+
+@pytest.fixture
 def panel(viewer, oblique_file, supervoxel_package, qtbot):
     """The panel with a result of the file."""
     viewer.window._qt_window.resize(1500, 950)

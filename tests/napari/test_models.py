@@ -63,15 +63,9 @@ def test_a_variant_of_a_run_is_used_where_it_lies(package, tmp_path):
 
 
 @pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
-@pytest.fixture
-def panel(viewer, qtbot):
-    _, panel = viewer.window.add_plugin_dock_widget("voxpool", "Segment and correct")
-    qtbot.waitUntil(panel.isVisible)
-    return panel
+def panel(empty_panel):
+    """Without a result, unlike that of the other files."""
+    return empty_panel
 
 
 def add_phantom(viewer, size=48):

@@ -14,15 +14,9 @@ from voxpool.io import read_volume
 
 
 @pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
-@pytest.fixture
-def panel(viewer, qtbot):
-    _, panel = viewer.window.add_plugin_dock_widget("voxpool", "Segment and correct")
-    qtbot.waitUntil(panel.isVisible)
-    return panel
+def panel(empty_panel):
+    """Without a result, unlike that of the other files."""
+    return empty_panel
 
 
 def choose_file(monkeypatch, path):

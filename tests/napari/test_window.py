@@ -18,11 +18,6 @@ LEFT = Qt.MouseButton.LeftButton
 WAIT = 300_000
 
 
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
 def open_panel(viewer, package, qtbot):
     _, panel = viewer.window.add_plugin_dock_widget("voxpool", "Segment and correct")
     qtbot.waitUntil(panel.isVisible)

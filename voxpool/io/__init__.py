@@ -1,7 +1,7 @@
 """Files and volumes: the formats in, NIfTI and DICOM SEG out, the geometry of a grid, atomic writes."""
 
 from .atomic import atomic_path, write_json, write_text
-from .dicom import Series, list_series, read_dicom, read_series
+from .dicom import Series, is_dicom_file, list_series, read_dicom, read_series
 from .dicom_seg import write_segmentation
 from .geometry import Geometry
 from .nifti import write_volume
@@ -16,6 +16,7 @@ __all__ = [
     "Volume",
     "atomic_path",
     "count_volumes",
+    "is_dicom_file",
     "list_series",
     "read_dicom",
     "read_geometry",

@@ -194,13 +194,18 @@ def _read_slice(reader: Any, path: Path) -> _Slice | None:
     )
 
 
+def is_dicom_file(path: Path) -> bool:
+    """Whether a file begins as DICOM's files do."""
+    with path.open("rb") as file:
+        return file.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
+
+
 def _holds_voxels(path: Path) -> bool:
     """Whether a file begins as DICOM does and has an element of voxels, however long it is."""
-    with path.open("rb") as file:
-        if file.read(_PREAMBLE + 4)[_PREAMBLE:] != b"DICM":
-            return False
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return content.find(_PIXEL_DATA) >= 0
+    if not is_dicom_file(path):
+        return False
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(_PIXEL_DATA) >= 0
 
 
 def _series(slices: Sequence[_Slice]) -> Series:

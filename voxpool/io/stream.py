@@ -18,6 +18,7 @@ _MOST_EXTRA = 1 << 26
 
 def open_stream(path: Path, gzipped: bool) -> IO[bytes]:
     """Opens the uncompressed content for reading."""
+    # typed as a class of its own, which reads bytes all the same
     return gzip.open(path, "rb") if gzipped else path.open("rb")  # type: ignore[return-value]
 
 

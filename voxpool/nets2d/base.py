@@ -25,7 +25,7 @@ class PlanarNet(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """The last maps before the classifier, (N, feature_channels, h, w), of an image (N, C, H, W)."""
-        raise NotImplementedError
+        raise NotImplementedError  # each network says it
 
     def scores(self, features: Tensor, size: Sequence[int]) -> Tensor:
         """Class scores (N, num_classes, *size) of what `features` gave."""
@@ -65,6 +65,7 @@ def count_macs(net: nn.Module, shape: Sequence[int]) -> int:
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal total
+        # torch types a module's attributes as tensors or modules; the hooked kinds have a weight
         weight: Tensor = module.weight  # type: ignore[assignment]
         transposed = isinstance(module, (nn.ConvTranspose2d, nn.ConvTranspose3d))
         places = inputs[0] if transposed else output

@@ -34,7 +34,7 @@ class _SummedReaches(nn.Module):
     def __init__(self, inputs: int, classes: int) -> None:
         super().__init__()
         self.branches = nn.ModuleList(nn.Conv2d(inputs, classes, 3, padding=rate, dilation=rate) for rate in RATES)
-        for branch in self.branches:
+        for branch in self.branches:  # torch types what a list holds as any module
             nn.init.normal_(branch.weight, std=0.01)  # type: ignore[arg-type]
             nn.init.zeros_(branch.bias)  # type: ignore[arg-type]
 

@@ -72,6 +72,7 @@ def _identity(inputs: int, outputs: int, classes: int, *, dilation: int = 1, ker
     padding = dilation * (kernel // 2)
     convolution = nn.Conv2d(inputs, outputs, kernel, padding=padding, dilation=dilation)
     nn.init.zeros_(convolution.weight)
+    # typed as optional, but asked for above
     nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
     per_input, per_output = inputs // classes, outputs // classes
     with_centre = convolution.weight.data[:, :, kernel // 2, kernel // 2]

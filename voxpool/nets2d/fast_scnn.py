@@ -13,13 +13,11 @@ WIDTH = 128
 UNITS = ((64, 2, 3), (96, 2, 3), (WIDTH, 1, 3))
 
 
-class LearningToDownsample(nn.Sequential):
+def learning_to_downsample(in_channels: int) -> nn.Sequential:
     """A convolution and two separable ones: the image at 1/8, 64 channels."""
-
-    def __init__(self, in_channels: int) -> None:
-        super().__init__(
-            conv_bn_act(in_channels, 32, stride=2), separable(32, 48, stride=2), separable(48, 64, stride=2)
-        )
+    return nn.Sequential(
+        conv_bn_act(in_channels, 32, stride=2), separable(32, 48, stride=2), separable(48, 64, stride=2)
+    )
 
 
 def bottleneck_units(first_stride: int = 2) -> nn.ModuleList:
@@ -68,7 +66,7 @@ class FastSCNN(PlanarNet):
         super().__init__()
         self.num_classes = num_classes
         self.feature_channels = WIDTH
-        self.downsample = LearningToDownsample(in_channels)
+        self.downsample = learning_to_downsample(in_channels)
         self.units = bottleneck_units()
         self.pyramid = pyramid()
         self.deep, self.shallow = deep_branch(), shallow_branch()

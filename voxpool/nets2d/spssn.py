@@ -11,7 +11,14 @@ from torch.nn import functional
 from voxpool.errors import UsageError
 from voxpool.nets2d.base import PlanarNet, resize
 from voxpool.nets2d.blocks import ChainedResidualPooling, separable
-from voxpool.nets2d.fast_scnn import WIDTH, LearningToDownsample, bottleneck_units, deep_branch, pyramid, shallow_branch
+from voxpool.nets2d.fast_scnn import (
+    WIDTH,
+    bottleneck_units,
+    deep_branch,
+    learning_to_downsample,
+    pyramid,
+    shallow_branch,
+)
 
 # channels of what is pooled: the start at 1/8 and the three units
 _STAGES = (64, 64, 96, WIDTH)
@@ -49,7 +56,7 @@ class SPSSN(PlanarNet):
         self.num_classes = num_classes
         self.feature_channels = WIDTH
         self.pooling = pooling
-        self.downsample = LearningToDownsample(in_channels)
+        self.downsample = learning_to_downsample(in_channels)
         self.units = bottleneck_units(first_stride=1 if keep_size else 2)
         self.deep, self.shallow = deep_branch(), shallow_branch()
         self.narrow = nn.ModuleList(_pointwise(channels) for channels in _STAGES)
