@@ -52,8 +52,9 @@ class Binary:
 
 
 def source(name: str) -> str:
-    """Return the text of a file in `voxpool/kernels/cuda`."""
-    return resources.files("voxpool.kernels.cuda").joinpath(name).read_text(encoding="utf-8")
+    """Return the text of a file in `voxpool/kernels/cuda`, with those that it includes in their places."""
+    text = resources.files("voxpool.kernels.cuda").joinpath(name).read_text(encoding="utf-8")
+    return re.sub(r'^#include "(.+)"$', lambda found: source(found[1]), text, flags=re.MULTILINE)
 
 
 def compile_source(text: str, names: tuple[str, ...], arch: str) -> Binary:

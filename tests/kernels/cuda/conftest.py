@@ -31,6 +31,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("case", _load("cases").CASES.values(), ids=_load("cases").CASES)
     if "slic_case" in metafunc.fixturenames:
         metafunc.parametrize("slic_case", _load("slic_cases").CASES.values(), ids=_load("slic_cases").CASES)
+    if "block_case" in metafunc.fixturenames:
+        metafunc.parametrize("block_case", _load("block_cases").CASES.values(), ids=_load("block_cases").CASES)
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +43,11 @@ def cases() -> ModuleType:
 @pytest.fixture(scope="session")
 def slic_cases() -> ModuleType:
     return _load("slic_cases")
+
+
+@pytest.fixture(scope="session")
+def block_cases() -> ModuleType:
+    return _load("block_cases")
 
 
 @pytest.fixture(scope="session")

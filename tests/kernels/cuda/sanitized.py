@@ -4,12 +4,13 @@ import contextlib
 import sys
 from pathlib import Path
 
+import block_cases
 import cases
 import emulator
 import slic_cases
 import torch
 
-from voxpool.kernels import _cuda, pool_cupy, pool_plan, slic_cupy
+from voxpool.kernels import _cuda, block_pad_cupy, pool_cupy, pool_plan, slic_cupy
 
 
 def pool(library: Path, chosen: str, *, mistaken: bool) -> None:
@@ -37,6 +38,19 @@ def slic(library: Path, chosen: str, *, mistaken: bool) -> None:
             slic_cases.check(slic_cupy, case)
 
 
+def blocks(library: Path, chosen: str, *, mistaken: bool) -> None:
+    """Run every kernel of `block_pad.cu` in float32 on the cases."""
+    if chosen == "small":
+        block_pad_cupy._THREADS = 64
+    kernels = emulator.Emulated(library, block_cases.NAMES)
+    _cuda.module = lambda name, names, device: kernels
+    for case in (block_cases.CASES if chosen == "all" else block_cases.SMALL).values():
+        with contextlib.suppress(*[AssertionError] * mistaken):
+            block_cases.check(block_pad_cupy, case, torch.float32)
+
+
 torch.set_num_threads(1)
-{"pool.cu": pool, "slic.cu": slic}[sys.argv[1]](Path(sys.argv[2]), sys.argv[3], mistaken="mistaken" in sys.argv)
+{"pool.cu": pool, "slic.cu": slic, "block_pad.cu": blocks}[sys.argv[1]](
+    Path(sys.argv[2]), sys.argv[3], mistaken="mistaken" in sys.argv
+)
 sys.stdout.write("all cases ran\n")

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from voxpool.errors import ResourceError
-from voxpool.kernels import _cuda, pool_cupy, slic_cupy
+from voxpool.kernels import _cuda, block_pad_cupy, pool_cupy, slic_cupy
 from voxpool.kernels.registry import FLOAT_DTYPES
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 ALL = {
     "pool.cu": tuple(name for dtype in FLOAT_DTYPES for name in pool_cupy.kernel_names(dtype)),
+    "block_pad.cu": tuple(name for dtype in FLOAT_DTYPES for name in block_pad_cupy.kernel_names(dtype)),
     "slic.cu": tuple(dict.fromkeys(name for channels in (1, 2, 4) for name in slic_cupy.kernel_names(channels))),
 }
 SMALL = "template <class T> __global__ void twice(T* x) { x[threadIdx.x] *= 2; }"

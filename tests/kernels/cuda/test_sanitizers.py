@@ -39,9 +39,14 @@ def run_sanitized(
     return subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False, timeout=500)
 
 
-@pytest.mark.parametrize("file", ["pool.cu", "slic.cu"])
-def test_no_access_is_out_of_bounds(file: str, emulator, slic_cases, tmp_path: Path) -> None:
-    names = slic_cases.NAMES if file == "slic.cu" else None
+@pytest.fixture(scope="session")
+def kernel_names(slic_cases, block_cases) -> dict[str, Sequence[str] | None]:
+    return {"pool.cu": None, "slic.cu": slic_cases.NAMES, "block_pad.cu": block_cases.NAMES}
+
+
+@pytest.mark.parametrize("file", ["pool.cu", "slic.cu", "block_pad.cu"])
+def test_no_access_is_out_of_bounds(file: str, emulator, kernel_names, tmp_path: Path) -> None:
+    names = kernel_names[file]
     done = run_sanitized(emulator, file, _cuda.source(file), "address", tmp_path, "all", names=names)
     assert done.stdout == "all cases ran\n", done.stderr
     assert done.returncode == 0
@@ -61,9 +66,9 @@ def test_an_access_out_of_bounds_is_reported(right: str, mistake: str, mutate, e
     assert done.returncode
 
 
-@pytest.mark.parametrize("file", ["pool.cu", "slic.cu"])
-def test_no_two_threads_race(file: str, emulator, slic_cases, tmp_path: Path) -> None:
-    names = slic_cases.NAMES if file == "slic.cu" else None
+@pytest.mark.parametrize("file", ["pool.cu", "slic.cu", "block_pad.cu"])
+def test_no_two_threads_race(file: str, emulator, kernel_names, tmp_path: Path) -> None:
+    names = kernel_names[file]
     done = run_sanitized(emulator, file, _cuda.source(file), "thread", tmp_path, "small", names=names)
     assert done.stdout == "all cases ran\n", done.stderr
     assert done.returncode == 0
