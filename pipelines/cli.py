@@ -1,17 +1,18 @@
 """The `voxpool` command: options in, exit codes out. What is heavy is imported when a command runs."""
 
 import os
-import re
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn, Optional, TypeVar
+from typing import Annotated, NoReturn, Optional
 
 import typer
 
 import voxpool
 from voxpool.errors import Cancelled, UsageError, VoxpoolError
+from voxpool_pipelines.arguments import join_lists, words
 from voxpool_pipelines.bench.cli import bench_app
+from voxpool_pipelines.images.cli import add_image_commands
 from voxpool_pipelines.options import (
     DataPath,
     Device,
@@ -26,8 +27,6 @@ from voxpool_pipelines.options import (
 
 SOME_FAILED = 4
 
-Word = TypeVar("Word", str, int, float)
-
 app = typer.Typer(
     name="voxpool",
     help="Segmentation of medical volumes with supervoxel pooling. Research use only, not a medical device.",
@@ -38,6 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(bench_app, name="bench", help="Measure this machine: correctness first, then times.")
+add_image_commands(app)
 
 
 @app.callback(invoke_without_command=True)
@@ -119,13 +119,13 @@ def crossval(
 
     config = parse_config(
         folds=folds,
-        only_folds=_words(only_folds, int, "--only-folds") if only_folds else None,
-        nets=_words(nets, str, "--nets"),
+        only_folds=words(only_folds, int, "--only-folds") if only_folds else None,
+        nets=words(nets, str, "--nets"),
         init=init,
         convention=convention,
-        reductions=_words(reductions, int, "--reductions"),
-        heads=_words(heads, str, "--heads"),
-        segments=_words(segments, str, "--segments"),
+        reductions=words(reductions, int, "--reductions"),
+        heads=words(heads, str, "--heads"),
+        segments=words(segments, str, "--segments"),
         control=control,
         iterations=iterations,
         minutes=minutes,
@@ -139,7 +139,7 @@ def crossval(
         n_segments=n_segments,
         target_oracle=target_oracle,
         compactness=compactness,
-        spacing=spacing if spacing in ("auto", "native") else _words(spacing, float, "--spacing"),
+        spacing=spacing if spacing in ("auto", "native") else words(spacing, float, "--spacing"),
         group_by_subject=_grouped(group_by),
         seed=seed,
         deterministic=deterministic,
@@ -168,9 +168,12 @@ def crossval(
 @app.command()
 def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]) -> None:
     """Write the report of a run again, also of an unfinished one."""
+    from voxpool_pipelines.images.report import write_images_report
     from voxpool_pipelines.report import write_report
+    from voxpool_pipelines.run_folder import read_json
 
-    typer.echo(f"report: {write_report(run).html}")
+    of_images = (run / "run.json").is_file() and read_json(run / "run.json").get("kind") == "images"
+    typer.echo(f"report: {write_images_report(run) if of_images else write_report(run).html}")
 
 
 @app.command()
@@ -344,42 +347,10 @@ def pretrain(
     )
 
 
-def _words(text: str, kind: type[Word], option: str) -> tuple[Word, ...]:
-    try:
-        return tuple(kind(word) for word in text.replace(",", " ").split())
-    except ValueError as error:
-        raise UsageError(f"{option} takes {kind.__name__} values separated by spaces, got {text!r}") from error
-
-
 def _grouped(group_by: str) -> bool:
     if group_by not in ("subject", "none"):
         raise UsageError(f"--group-by must be subject or none, got {group_by!r}")
     return group_by == "subject"
-
-
-# options that take several values, and what their values look like
-_LISTS = {
-    "--reductions": r"\d+",
-    "--only-folds": r"\d+",
-    "--heads": r"base|v\d+[a-z]*",
-    "--segments": r"block|slic",
-    "--nets": r"[a-z][a-z0-9_]*",
-    "--spacing": r"[\d.]+",
-}
-
-
-def join_lists(arguments: list[str]) -> list[str]:
-    """Arguments with the values of a list option in one: `--reductions 8 4` as `--reductions "8 4"`."""
-    joined: list[str] = []
-    pattern: str | None = None
-    for argument in arguments:
-        if pattern and joined[-1] not in _LISTS and re.fullmatch(pattern, argument):
-            joined[-1] += f" {argument}"
-            continue
-        if not (joined and joined[-1] in _LISTS):
-            pattern = _LISTS.get(argument)
-        joined.append(argument)
-    return joined
 
 
 def main() -> NoReturn:

@@ -32,7 +32,7 @@ from voxpool_pipelines.config import BASE, CONTROL, GUIDED, CrossvalConfig, NetS
 from voxpool_pipelines.console import clock, task
 from voxpool_pipelines.finetune import begin_from, guided_options, guided_spacing
 from voxpool_pipelines.prepare import channel_names, working_spacing
-from voxpool_pipelines.run_folder import describe, fold_folder, locked, read_json, start_run
+from voxpool_pipelines.run_folder import case_records, describe, fold_folder, locked, read_json, start_run
 
 MAX_STRIDE, GUIDED_STRIDE = 8, 32
 CALIBRATION_STEPS = 4, 16  # a short training and a longer one
@@ -94,7 +94,7 @@ def crossval(
     for spec in net_specs(config):
         _new_net(config, dataset, spec)  # a wrong name or option ends here, before anything is written
     with locked(out):
-        start_run(out, dataset, config, device=str(chosen))
+        start_run(out, describe(dataset, config, device=str(chosen), status="running"), case_records(dataset))
         guided = _guided(config)
         spacing = guided_spacing(config.spacing) if guided else working_spacing(dataset, config.spacing)
         preprocess = PreprocessConfig(spacing=spacing)

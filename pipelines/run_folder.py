@@ -39,24 +39,20 @@ def locked(run: Path) -> Iterator[None]:
         yield
 
 
-def start_run(run: Path, dataset: Dataset, config: CrossvalConfig, *, device: str) -> None:
+def start_run(run: Path, description: dict[str, Any], cases: list[dict[str, Any]]) -> None:
     """Write `run.json` and `dataset.json`, or find that an interrupted run had the same options.
+
+    Args:
+        run: The folder.
+        description: The content of `run.json`, with its options under "config".
+        cases: The content of `dataset.json`, each with its "id".
 
     Raises:
         UsageError: If the folder holds a run with other options, or other things.
         InputError: If its `run.json` is damaged.
     """
     path = run / "run.json"
-    options = config.model_dump(mode="json")
-    cases = [
-        {
-            "id": case.id,
-            "images": [str(image) for image in case.images],
-            "labels": str(case.labels),
-            "subject": case.subject,
-        }
-        for case in dataset.cases
-    ]
+    options = description["config"]
     if path.exists():
         old = read_json(path)
         differ = [key for key in options if old.get("config", {}).get(key) != options[key]]
@@ -71,7 +67,20 @@ def start_run(run: Path, dataset: Dataset, config: CrossvalConfig, *, device: st
     elif any(entry.name not in (".lock", "folds.json") for entry in run.iterdir()):
         raise UsageError(f"{run} is not empty and holds no run; choose a new folder for --out")
     write_json(run / "dataset.json", {"cases": cases})
-    write_json(path, describe(dataset, config, device=device, status="running"))
+    write_json(path, description)
+
+
+def case_records(dataset: Dataset) -> list[dict[str, Any]]:
+    """The content of `dataset.json`."""
+    return [
+        {
+            "id": case.id,
+            "images": [str(image) for image in case.images],
+            "labels": str(case.labels),
+            "subject": case.subject,
+        }
+        for case in dataset.cases
+    ]
 
 
 def describe(dataset: Dataset, config: CrossvalConfig, *, device: str, status: str) -> dict[str, Any]:
@@ -87,13 +96,18 @@ def describe(dataset: Dataset, config: CrossvalConfig, *, device: str, status: s
             "cases": len(dataset.cases),
         },
         "config": config.model_dump(mode="json"),
-        "versions": {
-            "voxpool": __version__,
-            **{name: version(name) for name in ("torch", "monai", "numpy", "scipy", "nibabel", "numba")},
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
         "seed": config.seed,
         "device": device,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides on results."""
+    return {
+        "voxpool": __version__,
+        **{name: version(name) for name in ("torch", "monai", "numpy", "scipy", "nibabel", "numba")},
+        "python": platform.python_version(),
     }
 
 

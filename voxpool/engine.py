@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,23 @@ Amp = Literal["auto", "bf16", "off"]
 Draw = Callable[[int], tuple[dict[str, Tensor], int | None]]
 """Gives for a step "image" (N, C, *S), "labels" (N, *S) int64 and, for a supervoxel head, "segments" (N, *S) and, of
 two levels, "parents" (N, K); and the number K of supervoxels or None."""
+
+
+class Judge(Protocol):
+    """Runs a network on a batch and judges its scores, such as `step_loss`."""
+
+    def __call__(
+        self,
+        net: nn.Module,
+        batch: dict[str, Tensor],
+        num_segments: int | None,
+        *,
+        auxiliary: float,
+        bf16: bool,
+        score: bool,
+    ) -> tuple[Tensor, float | None]:
+        """The loss, a scalar, and where `score` is set the batch's Dice."""
+
 
 LOG_EVERY = 10
 # oneDNN's bfloat16 weight gradients of a 3x3x3 convolution over 2x2x2 voxels are NaN (torch 2.13)
@@ -128,6 +145,7 @@ def train(
     config: TrainConfig,
     *,
     folder: Path,
+    judge: Judge | None = None,
     device: torch.device | str = "cpu",
     progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -142,6 +160,7 @@ def train(
         net: Network, with its initial weights; changed in place.
         draw: Gives the batch of a step, see `voxpool.batches`; with "segments" for a `SupervoxelNet`.
         config: How to train.
+        judge: What is made of a batch; `step_loss` by default.
         folder: Gets `checkpoint.pt` (until the caller removes it), `log.csv` and TensorBoard events.
         device: Where to compute.
         progress: Called every few steps.
@@ -192,11 +211,15 @@ def train(
             rate = config.learning_rate * (1 - done / config.iterations) ** config.poly_power
             for group in optimizer.param_groups:
                 group["lr"] = rate
+            # dropout too depends on nothing but the step
+            torch.manual_seed((config.seed << 32) + done)
             batch, num_segments = draw(done)
             batch = _placed(batch, device, memory_format(net))
             auxiliary = config.auxiliary_weight * (1 - done / config.iterations)
             score = done % LOG_EVERY == 0
-            loss, dice = _step(net, optimizer, batch, num_segments, auxiliary=auxiliary, bf16=bf16, score=score)
+            loss, dice = _step(
+                judge or step_loss, net, optimizer, batch, num_segments, auxiliary=auxiliary, bf16=bf16, score=score
+            )
             done += 1
             running.add(loss, dice)
             if not math.isfinite(loss):
@@ -224,10 +247,15 @@ def _placed(batch: dict[str, Tensor], device: torch.device, layout: torch.memory
 
 
 def _step(
-    net: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], num_segments: int | None, **options: Any
+    judge: Judge,
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: dict[str, Tensor],
+    num_segments: int | None,
+    **options: Any,
 ) -> tuple[float, float | None]:
     optimizer.zero_grad(set_to_none=True)
-    loss, dice = step_loss(net, batch, num_segments, **options)
+    loss, dice = judge(net, batch, num_segments, **options)
     loss.backward()
     optimizer.step()
     return float(loss.detach()), dice

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import pydantic
 from safetensors import SafetensorError
@@ -93,10 +93,46 @@ class ModelInfo:
         return create_net(self.net, len(self.channels), len(self.label_names), head=self.head, **self.net_options)
 
 
+@pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
+class PlanarInfo:
+    """What one must know to use the weights of a network for images.
+
+    Attributes:
+        net: Name in `voxpool.nets2d.PLANAR_NETS`.
+        net_options: Its options.
+        head: "base" or "superpixels".
+        label_names: Name of each class.
+        colours: Red, green and blue of each class.
+        size: (H, W) that an image is brought to; None for its own.
+        pixels_each: Pixels of a superpixel at that size; None for "base".
+        compactness: Of the superpixels.
+        training: Where the weights come from.
+        kind: Always "image".
+        schema: Version of this description.
+    """
+
+    net: str
+    net_options: dict[str, Any]
+    head: str
+    label_names: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+    size: tuple[int, int] | None
+    pixels_each: float | None
+    compactness: float
+    training: dict[str, Any] = field(default_factory=dict)
+    kind: Literal["image"] = "image"
+    schema: int = SCHEMA
+
+    def create(self) -> nn.Module:
+        """The network, with new weights."""
+        return create_net(self.net, 3, len(self.label_names), head=self.head, **self.net_options)
+
+
 _INFO = pydantic.TypeAdapter(ModelInfo)
+_PLANAR_INFO = pydantic.TypeAdapter(PlanarInfo)
 
 
-def save_package(net: nn.Module, info: ModelInfo, folder: Path | str) -> Path:
+def save_package(net: nn.Module, info: ModelInfo | PlanarInfo, folder: Path | str) -> Path:
     """Write a model package; an older one at the place is replaced only when the new one is whole.
 
     Args:
@@ -114,7 +150,8 @@ def save_package(net: nn.Module, info: ModelInfo, folder: Path | str) -> Path:
     try:
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
         (part / WEIGHTS).write_bytes(save(weights))  # save_file keeps others from reading it
-        write_json(part / META, _INFO.dump_python(info, mode="json"))
+        adapter: pydantic.TypeAdapter[Any] = _INFO if isinstance(info, ModelInfo) else _PLANAR_INFO
+        write_json(part / META, adapter.dump_python(info, mode="json"))
         write_text(part / SUMS, "".join(f"{_sha256(part / name)}  {name}\n" for name in (WEIGHTS, META)))
         if folder.exists():
             shutil.rmtree(folder)
@@ -136,6 +173,25 @@ def load_package(folder: Path | str) -> tuple[nn.Module, ModelInfo]:
     Raises:
         ModelError: If a file is missing, changed, damaged, or of a newer schema.
     """
+    net, info = _load(folder)
+    if not isinstance(info, ModelInfo):
+        raise ModelError(f"{Path(folder).name} is a model for images; give it to `voxpool evaluate2d`")
+    return net, info
+
+
+def load_planar_package(folder: Path | str) -> tuple[nn.Module, PlanarInfo]:
+    """Read the package of a network for images, as `load_package` does.
+
+    Raises:
+        ModelError: If a file is missing, changed, damaged, of a newer schema, or of a network for volumes.
+    """
+    net, info = _load(folder)
+    if not isinstance(info, PlanarInfo):
+        raise ModelError(f"{Path(folder).name} is a model for volumes; give it to `voxpool predict`")
+    return net, info
+
+
+def _load(folder: Path | str) -> tuple[nn.Module, ModelInfo | PlanarInfo]:
     folder = model_folder(folder)
     for name in (WEIGHTS, META, SUMS):
         if not (folder / name).is_file():
@@ -239,12 +295,14 @@ def _checked_members(opened: zipfile.ZipFile, name: str) -> list[zipfile.ZipInfo
     return members
 
 
-def _read_info(path: Path) -> ModelInfo:
+def _read_info(path: Path) -> ModelInfo | PlanarInfo:
     try:
         values: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         schema = values.get("schema")
         if isinstance(schema, int) and schema > SCHEMA:
             raise ModelError(f"{path} has schema {schema}, this voxpool knows {SCHEMA}; upgrade voxpool")
+        if values.get("kind") == "image":
+            return _PLANAR_INFO.validate_python(values)
         return _INFO.validate_python(values)
     except (json.JSONDecodeError, AttributeError, pydantic.ValidationError) as error:
         reason = str(error).splitlines()[0]

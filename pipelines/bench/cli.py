@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from voxpool_pipelines.arguments import words
 from voxpool_pipelines.options import DataPath, Device, ImagePattern, LabelNames, LabelPattern, Layout
 
 bench_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -86,3 +87,40 @@ def bench_heads(
         json=json,
         console=console,
     )
+
+
+@bench_app.command("nets")
+def bench_nets(
+    nets: Annotated[str, typer.Option(help="Networks, see `voxpool nets`.")] = "enet fast_scnn spssn swiftnet_rn18",
+    size: Annotated[str, typer.Option(help="Height and width of the image.")] = "512 1024",
+    image: Annotated[Path | None, typer.Option(help="An image file; else one is made.")] = None,
+    tau: Annotated[str, typer.Option(help="Thresholds for blocks of two resolutions.")] = "0.2 0.3 0.5",
+    block: Annotated[int, typer.Option(min=4, help="Side of a block in pixels.")] = 128,
+    samples: Annotated[int, typer.Option(min=1, help="Samples of each time.")] = 7,
+    amp: Annotated[str, typer.Option(help="bfloat16: auto, bf16 or off.")] = "auto",
+    device: Device = "cpu",
+    json: Annotated[Path | None, typer.Option(help="File for everything measured.")] = None,
+) -> None:
+    """Time networks for images: alone, with superpixels, with blocks of two resolutions; GMAC and memory."""
+    from rich.console import Console
+
+    from voxpool.errors import UsageError
+    from voxpool.nets2d import PLANAR_NETS
+    from voxpool_pipelines.bench.nets import Plan, run_bench_nets
+
+    names, sides = words(nets, str, "--nets"), words(size, int, "--size")
+    unknown = [name for name in names if name not in PLANAR_NETS]
+    if unknown or len(sides) != 2 or amp not in ("auto", "bf16", "off"):
+        raise UsageError(
+            f"--nets takes some of {', '.join(PLANAR_NETS)}, --size height and width, --amp auto, bf16 or off;"
+            f" got {nets!r}, {size!r}, {amp!r}"
+        )
+    what = Plan(
+        size=(sides[0], sides[1]),
+        image=image,
+        thresholds=words(tau, float, "--tau"),
+        block=block,
+        amp=amp,  # type: ignore[arg-type]  # checked above
+        samples=samples,
+    )
+    run_bench_nets(names, what, device=device, json=json, console=Console())

@@ -40,19 +40,23 @@ class Source(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Where the elements of the padding come from; what is nowhere in it lies outside the image.
+    """Where the elements of the padding come from.
 
     Attributes:
         high_from_high: Copies.
         high_from_low: Copies of the nearest element.
+        high_beyond: Rows of what lies outside the image.
         low_from_low: Copies.
         low_from_high: Means of the elements that one of the half resolution stands for.
+        low_beyond: Rows of what lies outside the image.
     """
 
     high_from_high: Source
     high_from_low: Source
+    high_beyond: Tensor
     low_from_low: Source
     low_from_high: Source
+    low_beyond: Tensor
 
 
 def make_plan(index: Tensor, padding: Padding) -> Plan:
@@ -62,13 +66,16 @@ def make_plan(index: Tensor, padding: Padding) -> Plan:
         index: What lies where, (N, *G), int32.
         padding: How blocks are padded.
     """
-    coarse = padding._replace(side=tuple(each // 2 for each in padding.side))
     high, low = (index >= 0).nonzero(), (index < 0).nonzero()
+    fine = _shell(index, high, padding)
+    coarse = _shell(index, low, padding._replace(side=tuple(each // 2 for each in padding.side)))
     return Plan(
-        _source(index, high, padding, of_high=True, factor=1),
-        _source(index, high, padding, of_high=False, factor=2),
-        _source(index, low, coarse, of_high=False, factor=1),
-        _mean_source(index, low, coarse),
+        _source(fine, of_high=True, factor=1),
+        _source(fine, of_high=False, factor=2),
+        fine.beyond,
+        _source(coarse, of_high=False, factor=1),
+        _mean_source(coarse),
+        coarse.beyond,
     )
 
 
@@ -86,16 +93,22 @@ def pad_blocks(high: Tensor, low: Tensor, padding: Padding, value: float, plan: 
         (n, *(B + 2 pad), C) and (m, *(B / 2 + 2 pad), C).
     """
     padded = []
-    sources: tuple[tuple[Tensor, Source, Source], ...] = (
-        (high, plan.high_from_high, plan.high_from_low),
-        (low, plan.low_from_high, plan.low_from_low),
+    sources: tuple[tuple[Tensor, Source, Source, Tensor], ...] = (
+        (high, plan.high_from_high, plan.high_from_low, plan.high_beyond),
+        (low, plan.low_from_high, plan.low_from_low, plan.low_beyond),
     )
-    for blocks, from_high, from_low in sources:
-        out = _framed(blocks, padding.pad, value)
+    for blocks, from_high, from_low, beyond in sources:
+        out = _framed(blocks, padding.pad)
         rows = out.view(-1, out.shape[-1])
         for (target, source), given in ((from_high, high), (from_low, low)):
-            found = given.reshape(-1, given.shape[-1])[source]
-            rows[target] = found.mean(1) if source.ndim == 2 else found
+            table = given.reshape(-1, given.shape[-1])
+            if source.ndim == 2:
+                found = sum((table.index_select(0, part) for part in source.T[1:]), table.index_select(0, source[:, 0]))
+                found = found / source.shape[1]
+            else:
+                found = table.index_select(0, source)
+            rows.index_copy_(0, target, found)
+        rows.index_fill_(0, beyond, value)
         padded.append(out)
     return padded[0], padded[1]
 
@@ -120,7 +133,7 @@ def pad_blocks_backward(high: Tensor, low: Tensor, padding: Padding, plan: Plan)
     ):
         rows = given.reshape(-1, given.shape[-1])
         for (target, source), grad in ((from_high, flat[0]), (from_low, flat[1])):
-            values = rows[target]
+            values = rows.index_select(0, target)
             if source.ndim == 2:
                 shares = source.shape[1]
                 grad.index_add_(0, source.reshape(-1), (values / shares).repeat_interleave(shares, 0))
@@ -129,9 +142,9 @@ def pad_blocks_backward(high: Tensor, low: Tensor, padding: Padding, plan: Plan)
     return grads[0], grads[1]
 
 
-def _framed(blocks: Tensor, pad: Sides, value: float) -> Tensor:
+def _framed(blocks: Tensor, pad: Sides) -> Tensor:
     count, *sides, channels = blocks.shape
-    out = blocks.new_full((count, *(side + 2 * p for side, p in zip(sides, pad, strict=True)), channels), value)
+    out = blocks.new_empty((count, *(side + 2 * p for side, p in zip(sides, pad, strict=True)), channels))
     _inner(out, pad).copy_(blocks)
     return out
 
@@ -143,8 +156,10 @@ def _inner(padded: Tensor, pad: Sides) -> Tensor:
 
 
 class _Shell(NamedTuple):
-    """The padding of some blocks: an element per row."""
+    """The padding of some blocks, an element per row, and rows of what lies outside the image."""
 
+    beyond: Tensor
+    side: Sides
     target: Tensor  # its row among the padded elements
     found: Tensor  # what lies where it comes from: an entry of the index
     local: list[Tensor]  # its place in that block, per axis
@@ -175,7 +190,7 @@ def _shell(index: Tensor, places: Tensor, padding: Padding) -> _Shell:
     sample = places[:, :1].expand(-1, len(chosen))
     target = torch.arange(count, device=device)[:, None] * outside.numel() + chosen
     found = index[(sample, *neighbour)].long()
-    return _Shell(target[keep], found[keep], [each[keep] for each in local])
+    return _Shell(target[~keep], side, target[keep], found[keep], [each[keep] for each in local])
 
 
 def _flat(local: list[Tensor], side: Sides) -> Tensor:
@@ -185,28 +200,25 @@ def _flat(local: list[Tensor], side: Sides) -> Tensor:
     return row
 
 
-def _source(index: Tensor, places: Tensor, padding: Padding, *, of_high: bool, factor: int) -> Source:
-    """Copies for blocks of one resolution from blocks of one; `factor` is 2 from a coarser one."""
-    target, found, local = _shell(index, places, padding)
-    wanted = found >= 0 if of_high else found < 0
-    found = found[wanted] if of_high else -1 - found[wanted]
-    sides = tuple(size // factor for size in padding.side)
-    row = found * _size(sides) + _flat([each[wanted] // factor for each in local], sides)
-    return Source(target[wanted], row)
+def _source(shell: _Shell, *, of_high: bool, factor: int) -> Source:
+    """Copies from blocks of one resolution; `factor` is 2 from a coarser one."""
+    wanted = shell.found >= 0 if of_high else shell.found < 0
+    found = shell.found[wanted] if of_high else -1 - shell.found[wanted]
+    sides = tuple(size // factor for size in shell.side)
+    row = found * _size(sides) + _flat([each[wanted] // factor for each in shell.local], sides)
+    return Source(shell.target[wanted], row)
 
 
-def _mean_source(index: Tensor, places: Tensor, padding: Padding) -> Source:
+def _mean_source(shell: _Shell) -> Source:
     """For blocks of half resolution from those of full: all elements that one stands for."""
-    target, found, local = _shell(index, places, padding)
-    wanted = found >= 0
-    half = padding.side
-    side = tuple(2 * size for size in half)
+    wanted = shell.found >= 0
+    side = tuple(2 * size for size in shell.side)
     parts = []
-    for number in range(2 ** len(half)):
-        shifts = [number >> axis & 1 for axis in range(len(half))]
-        moved = [2 * each[wanted] + shift for each, shift in zip(local, shifts, strict=True)]
-        parts.append(found[wanted] * _size(side) + _flat(moved, side))
-    return Source(target[wanted], torch.stack(parts, 1))
+    for number in range(2 ** len(side)):
+        shifts = [number >> axis & 1 for axis in range(len(side))]
+        moved = [2 * each[wanted] + shift for each, shift in zip(shell.local, shifts, strict=True)]
+        parts.append(shell.found[wanted] * _size(side) + _flat(moved, side))
+    return Source(shell.target[wanted], torch.stack(parts, 1))
 
 
 def _size(side: Sides) -> int:

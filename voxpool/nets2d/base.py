@@ -1,10 +1,13 @@
 """What every network for images offers, and how its sizes are counted."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from voxpool.layers.blocks import Blocks
 
 
 class PlanarNet(nn.Module):
@@ -16,11 +19,13 @@ class PlanarNet(nn.Module):
     Attributes:
         num_classes: Number of classes, background included.
         feature_channels: Channels of what `features` gives.
+        stride: What the sides of an image must be a multiple of: 1, any size will do.
         head: Features (N, feature_channels, h, w) to class scores (N, num_classes, h', w').
     """
 
     num_classes: int
     feature_channels: int
+    stride = 1
     head: nn.Module
 
     def features(self, x: Tensor) -> Tensor:
@@ -35,9 +40,15 @@ class PlanarNet(nn.Module):
         """Class scores (N, num_classes, H, W) of an image (N, C, H, W)."""
         return self.scores(self.features(x), x.shape[2:])
 
+    def training_features(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """What `features` gives, and the auxiliary heads' scores (N, num_classes, h, w), of which most have none."""
+        return self.features(x), ()
+
     def training_scores(self, x: Tensor) -> tuple[Tensor, ...]:
         """The scores that a training judges, (N, num_classes, H, W) each: the network's own, then auxiliary ones."""
-        return (self(x),)
+        features, auxiliary = self.training_features(x)
+        size = x.shape[2:]
+        return (self.scores(features, size), *(resize(scores, size) for scores in auxiliary))
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -61,22 +72,33 @@ def count_macs(net: nn.Module, shape: Sequence[int]) -> int:
         net: Network, on any device; moved to the meta device and of no use afterwards.
         shape: Shape of the input.
     """
+    net = net.to("meta").eval()
+    with torch.no_grad():
+        return count_macs_of(net, lambda: net(torch.empty(tuple(shape), device="meta")))
+
+
+def count_macs_of(net: nn.Module, call: Callable[[], object]) -> int:
+    """Multiply-accumulates of all convolutions of a network while something is called, on tensors or blocks.
+
+    Args:
+        net: Network that the call runs.
+        call: What to count.
+    """
     total = 0
 
-    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def count(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         nonlocal total
         # torch types a module's attributes as tensors or modules; the hooked kinds have a weight
         weight: Tensor = module.weight  # type: ignore[assignment]
         transposed = isinstance(module, (nn.ConvTranspose2d, nn.ConvTranspose3d))
-        places = inputs[0] if transposed else output
-        total += places.shape[0] * places[0, 0].numel() * weight.numel()
+        maps = inputs[0] if transposed else output
+        positions = maps.positions if isinstance(maps, Blocks) else maps.numel() // maps.shape[1]
+        total += positions * weight.numel()
 
-    net = net.to("meta").eval()
     kinds = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
     hooks = [module.register_forward_hook(count) for module in net.modules() if isinstance(module, kinds)]
     try:
-        with torch.no_grad():
-            net(torch.empty(tuple(shape), device="meta"))
+        call()
     finally:
         for hook in hooks:
             hook.remove()

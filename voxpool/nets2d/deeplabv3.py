@@ -58,13 +58,10 @@ class DeepLabV3(PlanarNet):
         """(N, 256, H / 8, W / 8)."""
         return self._joined(self.encoder(x)[-1])
 
-    def training_scores(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The network's scores, and those of the third stage."""
+    def training_features(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The features, and the scores of the third stage."""
         *_, third, last = self.encoder(x)
-        scores = [self.head(self._joined(last))]
-        if self.auxiliary is not None:
-            scores.append(self.auxiliary(third))
-        return tuple(resize(each, x.shape[2:]) for each in scores)
+        return self._joined(last), () if self.auxiliary is None else (self.auxiliary(third),)
 
     def _joined(self, x: Tensor) -> Tensor:
         mean = resize(self.mean(functional.adaptive_avg_pool2d(x, 1)), x.shape[2:])

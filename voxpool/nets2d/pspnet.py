@@ -2,13 +2,11 @@
 
 from torch import Tensor, nn
 
-from voxpool.nets2d.base import PlanarNet, resize
+from voxpool.nets2d.base import PlanarNet
 from voxpool.nets2d.blocks import PyramidPooling, conv_bn_act
 from voxpool.nets2d.encoders import ResNet
 
 WIDTH = 512
-AUXILIARY_WEIGHT = 0.4
-"""Of the auxiliary scores' loss, in the paper."""
 
 
 class PSPNet(PlanarNet):
@@ -50,10 +48,8 @@ class PSPNet(PlanarNet):
         """(N, 512, H / 8, W / 8)."""
         return self.fuse(self.pyramid(self.encoder(x)[-1]))
 
-    def training_scores(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The network's scores, and the auxiliary head's, whose loss counts `AUXILIARY_WEIGHT`."""
+    def training_features(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The features, and the auxiliary head's scores of the third stage; their loss counts 0.4 in the paper."""
         *_, third, last = self.encoder(x)
-        scores = [self.head(self.fuse(self.pyramid(last)))]
-        if self.auxiliary is not None:
-            scores.append(self.auxiliary(third))
-        return tuple(resize(each, x.shape[2:]) for each in scores)
+        auxiliary = () if self.auxiliary is None else (self.auxiliary(third),)
+        return self.fuse(self.pyramid(last)), auxiliary

@@ -5,10 +5,12 @@ features before the classifier are pooled inside superpixels, classified by one 
 the network's own scores.
 """
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn import functional
 
-from voxpool.nets2d.base import PlanarNet
+from voxpool.nets2d.base import PlanarNet, resize
 from voxpool.ops import Supervoxels, segment_pool, segment_unpool
 from voxpool.ops.segment_pool import Reduce
 
@@ -29,7 +31,7 @@ class SuperpixelBranch(nn.Module):
         super().__init__()
         self.base = base
         self.reduce = reduce
-        self.num_classes = base.num_classes
+        self.num_classes, self.stride = base.num_classes, base.stride
         self.classifier = nn.Linear(base.feature_channels, base.num_classes)
         nn.init.zeros_(self.classifier.weight)
         nn.init.zeros_(self.classifier.bias)
@@ -45,11 +47,23 @@ class SuperpixelBranch(nn.Module):
         Returns:
             Class scores, (N, num_classes, H, W).
         """
+        return self._added(self.base.features(x), x.shape[2:], segments, num_segments)
+
+    def training_scores(
+        self, x: Tensor, segments: Tensor | Supervoxels, num_segments: int | None = None
+    ) -> tuple[Tensor, ...]:
+        """The scores that a training judges: those with the superpixels, then the network's auxiliary ones."""
         size = x.shape[2:]
-        features = self.base.features(x)
+        features, auxiliary = self.base.training_features(x)
+        scores = self._added(features, size, segments, num_segments)
+        return (scores, *(resize(each, size) for each in auxiliary))
+
+    def _added(
+        self, features: Tensor, size: Sequence[int], segments: Tensor | Supervoxels, num_segments: int | None
+    ) -> Tensor:
         scores = self.base.scores(features, size)
-        if features.shape[2:] != size:
-            features = functional.interpolate(features, size=size, mode="nearest-exact")
-        pooled = segment_pool(features.contiguous(), segments, num_segments, reduce=self.reduce)  # (N, C, K)
+        if tuple(features.shape[2:]) != tuple(size):
+            features = functional.interpolate(features, size=tuple(size), mode="nearest-exact")
+        pooled = segment_pool(features, segments, num_segments, reduce=self.reduce)  # (N, C, K)
         classified = self.classifier(pooled.movedim(1, -1)).movedim(-1, 1)
-        return segment_unpool(classified.to(scores.dtype).contiguous(), segments, scores.contiguous())
+        return segment_unpool(classified.to(scores.dtype), segments, scores)

@@ -1,0 +1,53 @@
+"""Options that take several values."""
+
+import re
+from typing import TypeVar
+
+from voxpool.errors import UsageError
+
+Word = TypeVar("Word", str, int, float)
+
+
+def words(text: str, kind: type[Word], option: str) -> tuple[Word, ...]:
+    """The values of an option that takes several.
+
+    Args:
+        text: The values, separated by spaces or commas.
+        kind: What each must be.
+        option: The option's name, for the error.
+
+    Raises:
+        UsageError: If a value is none of that kind.
+    """
+    try:
+        return tuple(kind(word) for word in text.replace(",", " ").split())
+    except ValueError as error:
+        raise UsageError(f"{option} takes {kind.__name__} values separated by spaces, got {text!r}") from error
+
+
+# options that take several values, and what their values look like
+_LISTS = {
+    "--reductions": r"\d+",
+    "--only-folds": r"\d+",
+    "--heads": r"base|superpixels|v\d+[a-z]*",
+    "--segments": r"block|slic",
+    "--nets": r"[a-z][a-z0-9_]*",
+    "--spacing": r"[\d.]+",
+    "--size": r"\d+",
+    "--scale": r"[\d.]+",
+    "--tau": r"[\d.]+",
+}
+
+
+def join_lists(arguments: list[str]) -> list[str]:
+    """Arguments with the values of a list option in one: `--reductions 8 4` as `--reductions "8 4"`."""
+    joined: list[str] = []
+    pattern: str | None = None
+    for argument in arguments:
+        if pattern and joined[-1] not in _LISTS and re.fullmatch(pattern, argument):
+            joined[-1] += f" {argument}"
+            continue
+        if not (joined and joined[-1] in _LISTS):
+            pattern = _LISTS.get(argument)
+        joined.append(argument)
+    return joined

@@ -1,0 +1,1 @@
+"""Training, evaluation and report of networks for images."""
