@@ -16,6 +16,7 @@ from napari_voxpool.job import Job, Outcome
 from napari_voxpool.journal import fingerprint
 from napari_voxpool.programs import load_programs
 from napari_voxpool.session import SegmentationSession, stored_session
+from napari_voxpool.widgets.binding import protect_none
 from napari_voxpool.widgets.correct import CorrectSection
 from napari_voxpool.widgets.export import ExportSection
 from napari_voxpool.widgets.layers import SessionLayers
@@ -47,6 +48,7 @@ class Panel(QWidget):
 
     def __init__(self, napari_viewer: "Viewer") -> None:
         super().__init__()
+        protect_none()
         self.viewer = napari_viewer
         self.layers: SessionLayers | None = None
         self._prints: WeakKeyDictionary[Image, str] = WeakKeyDictionary()
