@@ -29,10 +29,11 @@ Facts = dict[str, Any]
 
 
 def _step(name: str) -> Callable[[], Facts]:
+    import block_steps
     import slic_steps
     import steps
 
-    return (steps.STEPS | slic_steps.STEPS)[name]
+    return (steps.STEPS | slic_steps.STEPS | block_steps.STEPS)[name]
 
 
 def _sanitizer() -> str | None:
@@ -50,6 +51,7 @@ def plan_steps() -> dict[str, tuple[list[str], int]]:
         "timing": ([*here, "timing"], 90),
         "slic_correct": ([*here, "slic_correct"], 60),
         "slic_timing": ([*here, "slic_timing"], 60),
+        "blocks": ([*here, "blocks"], 60),
         "streams": ([*here, "streams"], 40),
         "graph": ([*here, "graph"], 40),
         "gradients": ([*here, "gradients"], 60),

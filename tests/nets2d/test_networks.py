@@ -152,6 +152,17 @@ def test_weights_come_back_from_a_file(name):
         torch.testing.assert_close(again(x), net(x), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("name", PLANAR_NETS)
+def test_torch_takes_a_network_as_one_graph(name):
+    """No break of the graph, and the same scores; what makes machine code of the graph is torch's affair."""
+    net = small(name).eval()
+    x = torch.randn(1, 3, 32, 48)
+    torch.compiler.reset()
+    with torch.no_grad():
+        compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+        torch.testing.assert_close(compiled(x), net(x), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(("name", "count"), [("pspnet", 2), ("deeplabv3", 2), ("enet", 1), ("gcn", 1)])
 def test_auxiliary_scores_are_for_training_alone(name, count):
     net = small(name).eval()

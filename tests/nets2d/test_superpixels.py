@@ -91,3 +91,12 @@ def test_the_branch_learns_and_its_base_with_it():
     net.zero_grad()
     net(x, ids, int(ids.max()) + 1).square().mean().backward()
     assert net.base.initial.weight.grad.abs().sum() > 0
+
+
+def test_torch_takes_a_network_with_its_branch_as_one_graph():
+    net = trained(SuperpixelBranch(small("enet").eval()))
+    x, ids = torch.randn(1, 3, *SIZE), block_ids(8)
+    torch.compiler.reset()
+    with torch.no_grad():
+        compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+        torch.testing.assert_close(compiled(x, ids, 24), net(x, ids, 24), rtol=1e-5, atol=1e-5)

@@ -38,7 +38,7 @@ CASES = {
 SMALL = {name: CASES[name] for name in ("2D, replicated", "3D")}
 
 
-def check(kernels: ModuleType, case: Case, dtype: torch.dtype) -> list[Tensor]:
+def check(kernels: ModuleType, case: Case, dtype: torch.dtype, device: str = "cpu") -> list[Tensor]:
     """Pad and go back with both, compare, and return what came out."""
     generator = torch.Generator().manual_seed(0)
     high = torch.rand(case.grid, generator=generator) < case.share
@@ -55,16 +55,17 @@ def check(kernels: ModuleType, case: Case, dtype: torch.dtype) -> list[Tensor]:
     blocks = draw(counts[0], case.side), draw(counts[1], half)
     padding = block_pad_torch.Padding(case.side, case.pad, case.replicate)
     plan = block_pad_torch.make_plan(index, padding)
-    found = kernels.pad_blocks(*blocks, index, padding, -7.0)
+    there = [each.to(device) for each in blocks]
+    found = kernels.pad_blocks(*there, index.to(device), padding, -7.0)
     expected = block_pad_torch.pad_blocks(*(each.double() for each in blocks), padding, -7.0, plan)
     for actual, wanted in zip(found, expected, strict=True):
-        torch.testing.assert_close(actual.double(), wanted, rtol=0, atol=0)
+        torch.testing.assert_close(actual.cpu().double(), wanted, rtol=0, atol=0)
 
     grads = [draw(len(each), tuple(each.shape[1:-1])) for each in found]
-    back = kernels.pad_blocks_backward(*grads, index, padding)
+    back = kernels.pad_blocks_backward(*(each.to(device) for each in grads), index.to(device), padding)
     expected = block_pad_torch.pad_blocks_backward(*(each.double() for each in grads), padding, plan)
     # sums of many parts are rounded once, to the dtype
     loose = {torch.float16: 1e-3, torch.bfloat16: 8e-3}.get(dtype, 0)
     for actual, wanted in zip(back, expected, strict=True):
-        torch.testing.assert_close(actual.double(), wanted, rtol=loose, atol=0)
+        torch.testing.assert_close(actual.cpu().double(), wanted, rtol=loose, atol=0)
     return [*found, *back]
