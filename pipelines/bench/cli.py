@@ -124,3 +124,37 @@ def bench_nets(
         samples=samples,
     )
     run_bench_nets(names, what, device=device, json=json, console=Console())
+
+
+@bench_app.command("blocks")
+def bench_blocks(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Package of a VoxResNet without head.")],
+    data: DataPath,
+    layout: Layout = "auto",
+    image: ImagePattern = None,
+    labels: LabelPattern = None,
+    label_names: LabelNames = None,
+    tau: Annotated[str, typer.Option(help="Thresholds for blocks of two resolutions.")] = "0 0.1 0.2 0.3",
+    block: Annotated[int, typer.Option(min=8, help="Side of a block in voxels.")] = 16,
+    cases: Annotated[int | None, typer.Option(min=1, help="How many of the images; by default all.")] = None,
+    device: Device = "auto",
+    json: Annotated[Path | None, typer.Option(help="File for everything measured.")] = None,
+) -> None:
+    """Dice and time of a network for volumes that computes simple blocks at half resolution."""
+    from rich.console import Console
+
+    from voxpool_pipelines.bench.blocks import run_bench_blocks
+    from voxpool_pipelines.prepare import open_dataset
+
+    console = Console()
+    dataset = open_dataset(data, layout=layout, image=image, labels=labels, label_names=label_names, console=console)
+    run_bench_blocks(
+        model,
+        dataset,
+        thresholds=words(tau, float, "--tau"),
+        block=block,
+        cases=cases,
+        device=device,
+        json=json,
+        console=console,
+    )

@@ -66,18 +66,17 @@ def ancestors(widget, top):
 
 
 def test_every_control_is_reached_by_tab_and_has_a_name(panel):
-    reached, widget = set(), panel.volume.open_button
-    for _ in range(2000):
-        widget = widget.nextInFocusChain()
-        if widget is panel.volume.open_button:
-            break
-        reached.add(widget)
     wanted = [one for one in controls(panel) if one.focusPolicy() != Qt.FocusPolicy.NoFocus]
     assert len(wanted) > 20
+    # no further than the panel: PySide6 does not let go of the window's widgets that it has once given out
+    missing, widget = list(wanted), panel.volume.open_button
+    while missing and panel.isAncestorOf(widget):
+        missing = [one for one in missing if one is not widget]
+        widget = widget.nextInFocusChain()
+    assert not [one.accessibleName() for one in missing], "not reached by tab"
     for control in wanted:
         name = control.accessibleName() or getattr(control, "text", lambda: "")()
         assert name, f"{control} of {control.parentWidget()} has no name for a screen reader"
-        assert control in reached | {panel.volume.open_button}, f"{name} is not reached by tab"
         assert control.focusPolicy() & Qt.FocusPolicy.TabFocus, f"{name} takes no focus"
 
 
