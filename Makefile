@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt
 # Two at a time, a file's tests in order by one of them: most tests use one core.
-PYTEST_ARGS ?= -n 2 --dist loadfile
+PYTEST_ARGS ?= -n 2 --dist loadfile --durations=30 --durations-min=5
 # napari draws with OpenGL, which wants a display of 24 bits; Qt's offscreen platform has none.
 SCREEN := xvfb-run -a -s "-screen 0 1600x1000x24"
 

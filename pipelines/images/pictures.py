@@ -15,7 +15,7 @@ from voxpool_pipelines.images.config import BASE
 from voxpool_pipelines.report.markup import Markup, tag
 from voxpool_pipelines.run_folder import read_json
 
-_WIDTH = 320
+_WIDTH = 240
 _SHARES = (0.9, 0.5, 0.1)  # a good image, a middling one and a bad one
 
 

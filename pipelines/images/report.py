@@ -227,14 +227,16 @@ def _section(title: str, *content: str) -> Markup:
 def _table(head: list[str], rows: Rows, *, caption: str, best: bool = False) -> Markup:
     def cells(row: list[str]) -> list[Markup]:
         numbers = [_number(value) for value in row[1:]]
-        highest = max((number for number in numbers if not math.isnan(number)), default=math.nan)
+        known = {number for number in numbers if not math.isnan(number)}
         marked = [
-            tag("td", tag("b", text) if best and number == highest else text)
+            tag("td", tag("b", text) if best and len(known) > 1 and number == max(known) else text)
             for text, number in zip(row[1:], numbers, strict=True)
         ]
         return [tag("th", row[0], scope="row"), *marked]
 
-    return table([[tag("th", name, scope="col") for name in head]], map(cells, rows), caption=caption)
+    first, *others = head
+    names = [tag("th", first, scope="col", class_="text"), *(tag("th", name, scope="col") for name in others)]
+    return table([names], map(cells, rows), caption=caption)
 
 
 def _percent(value: float | None) -> str:
