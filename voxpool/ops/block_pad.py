@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from voxpool.errors import UsageError
 from voxpool.kernels import block_pad_cupy, block_pad_torch
+from voxpool.kernels.block_pad_cupy import Places
 from voxpool.kernels.block_pad_torch import Padding, Plan
 
 
@@ -41,6 +42,7 @@ class BlockGrid:
         self.num_high = int(flat.sum())
         self.num_low = flat.numel() - self.num_high
         self._plans: dict[Padding, Plan] = {}
+        self._places: Places | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -52,6 +54,13 @@ class BlockGrid:
         if padding not in self._plans:
             self._plans[padding] = block_pad_torch.make_plan(self.index, padding)
         return self._plans[padding]
+
+    @property
+    def places(self) -> Places:
+        """The same for the kernels of a GPU, whatever the padding."""
+        if self._places is None:
+            self._places = Places.of(self.index)
+        return self._places
 
 
 def block_sample(x: Tensor, grid: BlockGrid) -> tuple[Tensor, Tensor]:
@@ -195,7 +204,7 @@ class _BlockPad(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         ctx.grid, ctx.padding = grid, padding
         if block_pad_cupy.serves(high):
-            return block_pad_cupy.pad_blocks(high, low, grid.index, padding, value)
+            return block_pad_cupy.pad_blocks(high, low, grid.places, padding, value)
         return block_pad_torch.pad_blocks(high, low, padding, value, grid.plan(padding))
 
     @staticmethod
@@ -203,7 +212,7 @@ class _BlockPad(torch.autograd.Function):
         high, low = (grad.contiguous() for grad in grads)
         grid, padding = ctx.grid, ctx.padding
         if block_pad_cupy.serves(high):
-            found = block_pad_cupy.pad_blocks_backward(high, low, grid.index, padding)
+            found = block_pad_cupy.pad_blocks_backward(high, low, grid.places, padding)
         else:
             found = block_pad_torch.pad_blocks_backward(high, low, padding, grid.plan(padding))
         return (*found, None, None, None)

@@ -56,13 +56,14 @@ def check(kernels: ModuleType, case: Case, dtype: torch.dtype, device: str = "cp
     padding = block_pad_torch.Padding(case.side, case.pad, case.replicate)
     plan = block_pad_torch.make_plan(index, padding)
     there = [each.to(device) for each in blocks]
-    found = kernels.pad_blocks(*there, index.to(device), padding, -7.0)
+    places = kernels.Places.of(index.to(device))
+    found = kernels.pad_blocks(*there, places, padding, -7.0)
     expected = block_pad_torch.pad_blocks(*(each.double() for each in blocks), padding, -7.0, plan)
     for actual, wanted in zip(found, expected, strict=True):
         torch.testing.assert_close(actual.cpu().double(), wanted, rtol=0, atol=0)
 
     grads = [draw(len(each), tuple(each.shape[1:-1])) for each in found]
-    back = kernels.pad_blocks_backward(*(each.to(device) for each in grads), index.to(device), padding)
+    back = kernels.pad_blocks_backward(*(each.to(device) for each in grads), places, padding)
     expected = block_pad_torch.pad_blocks_backward(*(each.double() for each in grads), padding, plan)
     # sums of many parts are rounded once, to the dtype
     loose = {torch.float16: 1e-3, torch.bfloat16: 8e-3}.get(dtype, 0)
