@@ -1,11 +1,16 @@
-"""Options that take several values."""
+"""Options that take several values, and the check of all options of a command."""
 
 import re
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from voxpool.errors import UsageError
 
+if TYPE_CHECKING:
+    import pydantic
+
 Word = TypeVar("Word", str, int, float)
+Options = TypeVar("Options", bound="pydantic.BaseModel")
 
 
 def words(text: str, kind: type[Word], option: str) -> tuple[Word, ...]:
@@ -23,6 +28,26 @@ def words(text: str, kind: type[Word], option: str) -> tuple[Word, ...]:
         return tuple(kind(word) for word in text.replace(",", " ").split())
     except ValueError as error:
         raise UsageError(f"{option} takes {kind.__name__} values separated by spaces, got {text!r}") from error
+
+
+def checked(model: type[Options], options: Mapping[str, Any]) -> Options:
+    """The options of a command, checked.
+
+    Args:
+        model: What they must be.
+        options: By name.
+
+    Raises:
+        UsageError: With one sentence on the first thing wrong.
+    """
+    import pydantic
+
+    try:
+        return model(**options)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = "--" + "-".join(str(part) for part in first["loc"][:1]).replace("_", "-") + ": " if first["loc"] else ""
+        raise UsageError(f"{where}{first['msg'].removeprefix('Value error, ')}") from error
 
 
 # options that take several values, and what their values look like

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from voxpool.errors import UsageError
 from voxpool.nets import HEADS
+from voxpool_pipelines.arguments import checked
 
 Segments = Literal["block", "slic"]
 CONTROL = "control"
@@ -73,12 +73,7 @@ def parse_config(**options: Any) -> CrossvalConfig:
     Raises:
         UsageError: With one sentence on the first thing wrong.
     """
-    try:
-        return CrossvalConfig(**options)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        where = "--" + "-".join(str(part) for part in first["loc"][:1]).replace("_", "-") + ": " if first["loc"] else ""
-        raise UsageError(f"{where}{first['msg'].removeprefix('Value error, ')}") from error
+    return checked(CrossvalConfig, options)
 
 
 @dataclass(frozen=True)

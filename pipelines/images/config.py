@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 import pydantic
 
-from voxpool.errors import UsageError
 from voxpool.nets2d import PLANAR_NETS
+from voxpool_pipelines.arguments import checked
 
 BASE, SUPERPIXELS = "base", "superpixels"
 Pair = tuple[int, int]
@@ -86,9 +86,4 @@ def parse_images_config(**options: Any) -> ImagesConfig:
     Raises:
         UsageError: With one sentence on the first thing wrong.
     """
-    try:
-        return ImagesConfig(**options)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        where = "--" + str(first["loc"][0]).replace("_", "-") + ": " if first["loc"] else ""
-        raise UsageError(f"{where}{first['msg'].removeprefix('Value error, ')}") from error
+    return checked(ImagesConfig, options)
