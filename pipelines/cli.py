@@ -10,6 +10,7 @@ import typer
 
 import voxpool
 from voxpool.errors import Cancelled, UsageError, VoxpoolError
+from voxpool_pipelines.about import add_about_commands
 from voxpool_pipelines.arguments import join_lists, words
 from voxpool_pipelines.bench.cli import bench_app
 from voxpool_pipelines.images.cli import add_image_commands
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 app.add_typer(bench_app, name="bench", help="Measure this machine: correctness first, then times.")
 add_image_commands(app)
+add_about_commands(app)
 
 
 @app.callback(invoke_without_command=True)
@@ -254,23 +256,6 @@ def supervoxels(
         labels=labels,
         console=Console(),
     )
-
-
-@app.command()
-def nets(
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
-) -> None:
-    """List the networks: sizes as counted and as published, results of the papers."""
-    from rich.console import Console
-
-    from voxpool_pipelines.nets import describe_nets, print_nets
-
-    if json:
-        import json as formats
-
-        typer.echo(formats.dumps(describe_nets(), indent=2))
-    else:
-        print_nets(Console())
 
 
 @app.command()

@@ -218,8 +218,6 @@ _ELEMENTWISE: tuple[Function, ...] = (
     torch.prelu,
     torch.sigmoid,
     torch.tanh,
-    torch.Tensor.contiguous,
-    torch.Tensor.float,
 )
 
 _RULES: dict[Function, Function] = {
