@@ -196,7 +196,8 @@ def compare(
 @app.command()
 def predict(
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT...", help="Volumes (NIfTI, MGZ, NRRD, MHA), or folders of them.")
+        list[Path],
+        typer.Argument(metavar="INPUT...", help="Volumes (NIfTI, MGZ, NRRD, MHA), DICOM folders, or folders of them."),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the label maps.")],
     model: Annotated[Path, typer.Option("--model", help="Model package, or bundled: for any MRI of a head.")] = Path(
@@ -209,26 +210,27 @@ def predict(
     device: Device = "auto",
     tile: Annotated[int | None, typer.Option(min=8, help="Side of the tiles in voxels; by default by memory.")] = None,
     uncertainty: Annotated[bool, typer.Option(help="Write how doubtful each supervoxel is, in percent.")] = False,
+    series: Annotated[str | None, typer.Option(help="SeriesInstanceUID to take of a DICOM folder.")] = None,
+    dicom_seg: Annotated[bool, typer.Option("--dicom-seg", help="Write DICOM SEG too, for DICOM inputs.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Segment again what is there already.")] = False,
 ) -> None:
-    """Segment volumes: a label map on each input's grid and a JSON file with the volumes in mL."""
+    """Segment volumes and DICOM series: a label map on each input's grid and a JSON file with the volumes in mL."""
     from rich.console import Console
 
-    from voxpool_pipelines.predict import list_inputs
+    from voxpool_pipelines.predict import PredictOptions, list_inputs
     from voxpool_pipelines.predict import predict as run_predict
 
-    files = list_inputs(inputs, image)
-    failed = run_predict(
-        files,
+    options = PredictOptions(
         model=model,
-        out=out,
         device=device,
         tile=tile,
         convention=convention,
         uncertainty=uncertainty,
+        series=series,
+        dicom_seg=dicom_seg,
         overwrite=overwrite,
-        console=Console(),
     )
+    failed = run_predict(list_inputs(inputs, image), options, out=out, console=Console())
     if failed:
         raise typer.Exit(SOME_FAILED)
 
