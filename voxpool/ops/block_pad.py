@@ -133,7 +133,7 @@ def block_combine(high: Tensor, low: Tensor, grid: BlockGrid, *, linear: bool = 
             2 × 2 (2 × 2 × 2) equal ones.
 
     Returns:
-        (N, C, *S).
+        (N, C, *S), channels-last in memory.
 
     Raises:
         UsageError: If shapes do not fit.
@@ -142,7 +142,7 @@ def block_combine(high: Tensor, low: Tensor, grid: BlockGrid, *, linear: bool = 
     """
     side = _sides(high, low, grid)
     if linear:
-        enlarged = enlarge_blocks(high, low, grid, 2, linear=True)[1]
+        enlarged = _enlarged(block_pad(high, low, grid, (1,) * len(side), replicate=True)[1], 2)
     else:
         enlarged = low
         for axis in range(2, low.ndim):
@@ -172,18 +172,19 @@ def enlarge_blocks(high: Tensor, low: Tensor, grid: BlockGrid, factor: int, *, l
         for axis in range(2, 2 + dims):
             high, low = high.repeat_interleave(factor, axis), low.repeat_interleave(factor, axis)
         return high, low
-    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[dims]
-    found = []
-    for padded in block_pad(high, low, grid, (1,) * dims, replicate=True):
-        if not len(padded):
-            sides = (factor * (size - 2) for size in padded.shape[2:])
-            found.append(padded.new_zeros((0, padded.shape[1], *sides)))
-            continue
-        large = functional.interpolate(padded, scale_factor=float(factor), mode=mode, align_corners=False)
-        for axis in range(2, 2 + dims):
-            large = large.narrow(axis, factor, large.shape[axis] - 2 * factor)
-        found.append(large)
-    return found[0], found[1]
+    padded = block_pad(high, low, grid, (1,) * dims, replicate=True)
+    return _enlarged(padded[0], factor), _enlarged(padded[1], factor)
+
+
+def _enlarged(padded: Tensor, factor: int) -> Tensor:
+    """Blocks enlarged linearly, of blocks that are padded by one element."""
+    if not len(padded):
+        return padded.new_zeros((0, padded.shape[1], *(factor * (size - 2) for size in padded.shape[2:])))
+    mode = {3: "linear", 4: "bilinear", 5: "trilinear"}[padded.ndim]
+    large = functional.interpolate(padded, scale_factor=float(factor), mode=mode, align_corners=False)
+    for axis in range(2, padded.ndim):
+        large = large.narrow(axis, factor, large.shape[axis] - 2 * factor)
+    return large
 
 
 def block_side(size: Sequence[int], grid: Sequence[int]) -> tuple[int, ...]:
@@ -240,14 +241,12 @@ def _cut(x: Tensor, grid: Sequence[int], side: Sequence[int]) -> Tensor:
 
 
 def _joined(blocks: Tensor, grid: Sequence[int], side: Sequence[int]) -> Tensor:
-    """(N * G, C, *B) as (N, C, *S)."""
+    """(N * G, C, *B) as (N, C, *S), channels-last in memory."""
     dims, channels = len(side), blocks.shape[1]
-    split = blocks.view(*grid, channels, *side)
-    order = [0, dims + 1]
-    for axis in range(dims):
-        order += [1 + axis, dims + 2 + axis]
+    split = blocks.movedim(1, -1).reshape(*grid, *side, channels)
+    order = [0, *(place for axis in range(dims) for place in (1 + axis, 1 + dims + axis)), 1 + 2 * dims]
     size = [g * s for g, s in zip(grid[1:], side, strict=True)]
-    return split.permute(order).reshape(grid[0], channels, *size)
+    return split.permute(order).reshape(grid[0], *size, channels).movedim(-1, 1)
 
 
 def _halved(blocks: Tensor) -> Tensor:
