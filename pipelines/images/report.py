@@ -74,14 +74,13 @@ class _Report:
         head = ["network", "without", "with", "difference", "per image", "images better / worse", "p (Holm)"]
         rows = []
         for net, without, with_, test, better, worse in self.pairs:
-            difference = 100 * (with_ - without)
-            interval = f"{100 * test.median:+.1f} [{100 * test.ci_low:+.1f}, {100 * test.ci_high:+.1f}]"
+            interval = f"{_points(test.median)} [{_points(test.ci_low)}, {_points(test.ci_high)}]"
             rows.append(
                 [
                     net,
                     _percent(without),
                     _percent(with_),
-                    f"{difference:+.1f}",
+                    _points(with_ - without),
                     interval,
                     f"{better} / {worse}",
                     _p(test.p_holm),
@@ -121,7 +120,7 @@ class _Report:
         said = [f"Best: {best['variant']['id']}, mean IoU {_percent(best['mean_iou'])} % on {images['val']} images."]
         for net, without, with_, test, better, worse in self.pairs:
             said.append(
-                f"{net}: superpixels change the mean IoU by {100 * (with_ - without):+.1f} points; with them {better}"
+                f"{net}: superpixels change the mean IoU by {_points(with_ - without)} points; with them {better}"
                 f" images are better, {worse} worse (p {_p(test.p_holm)})."
             )
         if not self.pairs:
@@ -241,6 +240,11 @@ def _table(head: list[str], rows: Rows, *, caption: str, best: bool = False) -> 
 
 def _percent(value: float | None) -> str:
     return "–" if value is None or math.isnan(value) else f"{100 * value:.1f}"
+
+
+def _points(difference: float) -> str:
+    """A difference in points, never as -0.0."""
+    return f"{round(100 * difference, 1) + 0.0:+.1f}"
 
 
 def _number(value: Any) -> float:

@@ -127,7 +127,7 @@ def test_the_report_compares_the_two(run: Path) -> None:
     markdown = (run / "report.md").read_text(encoding="utf-8")
     row = [100 * each["classes"]["disc"]["iou"] for each in (base, other)]
     assert f"| disc | {row[0]:.1f} | {row[1]:.1f} |" in markdown
-    change = 100 * (other["mean_iou"] - base["mean_iou"])
+    change = round(100 * (other["mean_iou"] - base["mean_iou"]), 1) + 0.0
     assert f"superpixels change the mean IoU by {change:+.1f} points" in markdown
     for text in ("<h1>discs", "IoU per class", "data:image/png;base64", "fast_scnn-superpixels"):
         assert text in html
