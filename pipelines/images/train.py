@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from voxpool.batches2d import ImageLoss, class_weights, image_batches, read_case
@@ -22,7 +24,7 @@ from voxpool.engine import Progress, TrainConfig, train
 from voxpool.errors import InputError, UsageError
 from voxpool.inference import select_device
 from voxpool.io import write_json
-from voxpool.model_package import PlanarInfo, load_planar_package, save_package
+from voxpool.model_package import PlanarInfo, save_package
 from voxpool.nets import count_parameters
 from voxpool.nets2d import count_folded, load_encoder
 from voxpool_pipelines.console import clock, task
@@ -239,16 +241,12 @@ def _new_net(info: PlanarInfo, config: ImagesConfig) -> nn.Module:
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
-    if path.is_dir():
-        return dict(load_planar_package(path)[0].state_dict())
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     # what torch and safetensors raise of files that hold code, or are damaged
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
             f"{path.name} holds no weights that can be read safely ({reason}); take another file"

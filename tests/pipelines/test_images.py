@@ -203,6 +203,10 @@ def test_an_encoder_comes_from_a_file_and_code_in_it_is_refused(data: Path, tmp_
     options = OPTIONS | {"heads": ("base",), "nets": ("swiftnet_rn18",), "encoder": str(tmp_path / "evil.pth")}
     with pytest.raises(InputError, match="no weights that can be read safely"):
         train_images(find_images(data), parse_images_config(**options), out=tmp_path / "a", console=Console(quiet=True))
+    (tmp_path / "half.safetensors").write_bytes(b"cut off")
+    broken = parse_images_config(**options | {"encoder": str(tmp_path / "half.safetensors")})
+    with pytest.raises(InputError, match=r"half\.safetensors holds no weights"):
+        train_images(find_images(data), broken, out=tmp_path / "c", console=Console(quiet=True))
     options["nets"] = ("enet",)
     with pytest.raises(UsageError, match="enet has no encoder"):
         train_images(find_images(data), parse_images_config(**options), out=tmp_path / "b", console=Console(quiet=True))
