@@ -114,6 +114,27 @@ def test_blocks_beside_another_resolution_see_it():
     torch.testing.assert_close(summed.low[0, 0, :, 0], means[:, 1] + means[:, 2] + means[:, 3])
 
 
+FUNCTIONS = {
+    "a window that is not whole": lambda x: functional.max_pool2d(x, 3, 2, 1, ceil_mode=True),
+    "means of windows": lambda x: functional.avg_pool2d(x, 3, 2, 1),
+    "a tensor plus twice a map": lambda x: torch.add(torch.ones(tuple(x.shape), dtype=x.dtype), x, alpha=2),
+    "a map less a tensor": lambda x: x - torch.ones(tuple(x.shape), dtype=x.dtype),
+    "a map times a number per channel": lambda x: x * torch.arange(2, dtype=x.dtype).view(1, 2, 1, 1),
+    "two maps beside each other": lambda x: torch.cat([x, 3 * x], 1),
+    "softmax": lambda x: functional.softmax(x, 1),
+    "a convolution that shrinks": lambda x: functional.conv2d(x, torch.ones((2, 2, 3, 3), dtype=x.dtype)),
+}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
+def test_functions_of_blocks_are_those_of_the_map(function):
+    x = torch.randn((1, 2, 16, 32), dtype=torch.float64)
+    grid = BlockGrid(torch.ones((1, 2, 4), dtype=torch.bool))
+    found = function(Blocks(*block_sample(x, grid), grid))
+    dense = found.dense() if isinstance(found, Blocks) else found
+    torch.testing.assert_close(dense, function(x), rtol=1e-12, atol=1e-12)
+
+
 def test_what_is_simple_has_no_complexity():
     x = torch.zeros((1, 2, 16, 24))
     x[0, 0, :8, :8] = torch.tensor([1.0, -1.0]).repeat(4)

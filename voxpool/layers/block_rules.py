@@ -26,12 +26,17 @@ def _windows(
     stride: Sequence[int],
     pad: Sequence[int],
     value: float,
+    *,
+    up: bool = False,
 ) -> Any:
-    """A function of windows, block by block, where every block gives its share of the result."""
+    """A function of windows, block by block, where every block gives its share of the result.
+
+    `up`: a last window that is not whole counts too; then there must be none.
+    """
     half = x.low.shape[2:]
     for side in [each.shape[2:] for each in (x.high, x.low) if len(each)]:
         for size, k, s, p in zip(side, kernel, stride, pad, strict=True):
-            if size % s or (size + 2 * p - k) // s + 1 != size // s:
+            if size % s or (size + 2 * p - k) // s + 1 != size // s or (up and (size + 2 * p - k) % s):
                 return NotImplemented
     if any(p > h for p, h in zip(pad, half, strict=True)):
         return NotImplemented
@@ -124,7 +129,9 @@ def _pool_max(dims: int) -> Function:
         # places of maxima are those of the whole map
         if return_indices or any(each != 1 for each in _tuple(dilation, dims)):
             return NotImplemented
-        return _windows(x, lambda blocks: function(blocks, kernel, steps), kernel, steps, pads, -torch.inf)
+        return _windows(
+            x, lambda blocks: function(blocks, kernel, steps), kernel, steps, pads, -torch.inf, up=ceil_mode
+        )
 
     return rule
 
@@ -143,7 +150,7 @@ def _pool_mean(function: Function, dims: int) -> Function:
         steps = kernel if stride is None or stride == [] else _tuple(stride, dims)
         if (any(pads) and not count_include_pad) or divisor_override:
             return NotImplemented
-        return _windows(x, lambda blocks: function(blocks, kernel, steps), kernel, steps, pads, 0.0)
+        return _windows(x, lambda blocks: function(blocks, kernel, steps), kernel, steps, pads, 0.0, up=ceil_mode)
 
     return rule
 

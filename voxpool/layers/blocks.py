@@ -178,17 +178,19 @@ def _elementwise(function: Function) -> Function:
 
 
 def _binary(function: Function, x: Any, y: Any, **options: Any) -> Any:
-    if not isinstance(x, Blocks):
-        x, y = y, x
-        if function is torch.sub:
-            return NotImplemented
-    if isinstance(y, (int, float)):
-        return x.each(lambda blocks: function(blocks, y, **options))
-    if isinstance(y, Tensor) and y.shape == x.shape:
-        y = x.cut(y)
-    if isinstance(y, Blocks) and y.grid is x.grid and y.shape == x.shape:
-        return x.like(function(x.high, y.high, **options), function(x.low, y.low, **options))
-    return _whole(function, (x, y), options)
+    first = x if isinstance(x, Blocks) else y
+    pair = [first.cut(each) if isinstance(each, Tensor) and each.shape == first.shape else each for each in (x, y)]
+
+    def fits(each: Any) -> bool:
+        return isinstance(each, (int, float)) or (
+            isinstance(each, Blocks) and each.grid is first.grid and each.shape == first.shape
+        )
+
+    if not all(map(fits, pair)):
+        return _whole(function, (x, y), options)
+    high = [each.high if isinstance(each, Blocks) else each for each in pair]
+    low = [each.low if isinstance(each, Blocks) else each for each in pair]
+    return first.like(function(*high, **options), function(*low, **options))
 
 
 def _two(function: Function) -> Function:
