@@ -3,9 +3,13 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+
+if TYPE_CHECKING:
+    from voxpool.engine import Progress as Training
 
 LINE_SECONDS = 20.0
 
@@ -17,6 +21,20 @@ def clock(seconds: float) -> str:
     minutes, second = divmod(max(0, round(seconds)), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+
+
+def show_training(update: Update, state: "Training") -> None:
+    """Say where a training stands.
+
+    Args:
+        update: What `task` gives.
+        state: Its progress.
+    """
+    update(
+        state.iteration / state.iterations,
+        f"iteration {state.iteration}/{state.iterations} loss {state.loss:.3f} Dice {state.dice:.3f}"
+        f" left {clock(state.seconds_left)}",
+    )
 
 
 @contextmanager

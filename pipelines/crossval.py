@@ -9,6 +9,7 @@ import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from voxpool.batches import case_batches, guided_batches
 from voxpool.data import Case, Dataset, Fold
 from voxpool.data.cache import TrainingCase, cache_case, with_segments
 from voxpool.data.transforms import Method, PreprocessConfig, SupervoxelConfig
-from voxpool.engine import Draw, Progress, TrainConfig, TrainResult, train
+from voxpool.engine import Draw, TrainConfig, TrainResult, train
 from voxpool.inference import Segmenter, select_device
 from voxpool.io import read_labels, read_volume, write_json, write_volume
 from voxpool.metrics import dice_background, score_case
@@ -29,7 +30,7 @@ from voxpool.model_package import BUNDLED, ModelInfo, load_package, save_package
 from voxpool.nets import HEADS, add_head, count_parameters, create_net
 from voxpool.supervoxels import choose_n_segments, oracle_dice
 from voxpool_pipelines.config import BASE, CONTROL, GUIDED, CrossvalConfig, NetSpec, Variant, head_variants, net_specs
-from voxpool_pipelines.console import clock, task
+from voxpool_pipelines.console import show_training, task
 from voxpool_pipelines.finetune import begin_from, guided_options, guided_spacing
 from voxpool_pipelines.prepare import channel_names, working_spacing
 from voxpool_pipelines.run_folder import case_records, describe, fold_folder, locked, read_json, start_run
@@ -277,14 +278,6 @@ def _train_variant(
                 update((number + 1) / len(cases), case.case_id)
             cases = prepared
     with task(run.console, f"fold {fold} {variant.id}: training") as update:
-
-        def show(state: Progress) -> None:
-            update(
-                state.iteration / state.iterations,
-                f"iteration {state.iteration}/{state.iterations} loss {state.loss:.3f} Dice {state.dice:.3f}"
-                f" left {clock(state.seconds_left)}",
-            )
-
         config = _train_config(run, variant, iterations)
         result = train(
             net,
@@ -292,7 +285,7 @@ def _train_variant(
             config,
             folder=place / "training",
             device=run.device,
-            progress=show,
+            progress=partial(show_training, update),
             cancelled=cancelled,
         )
     shutil.copyfile(place / "training" / "log.csv", place / "log.csv")

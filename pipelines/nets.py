@@ -4,8 +4,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from voxpool.layers.counts import count_folded, count_macs
 from voxpool.nets import NETS, count_parameters, create_net
-from voxpool.nets2d import PLANAR_NETS, count_folded, count_macs
+from voxpool.nets2d import PLANAR_NETS
 
 IMAGE = (512, 1024)
 """Size of the image for which multiply-accumulates are counted."""

@@ -1,5 +1,6 @@
 """Train the model for any MRI of a head: on images made from label maps, the context network first, then the detail."""
 
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -11,13 +12,13 @@ from voxpool.batches import detail_batches, synthetic_batches
 from voxpool.data.head_labels import CLASSES
 from voxpool.data.synthesis import HeadMap, SynthesisConfig, read_head_map
 from voxpool.data.transforms import PreprocessConfig, SupervoxelConfig
-from voxpool.engine import Draw, Progress, TrainConfig, TrainResult, train, use_bf16
+from voxpool.engine import Draw, TrainConfig, TrainResult, train, use_bf16
 from voxpool.errors import InputError, ModelError
 from voxpool.inference import select_device
 from voxpool.model_package import ModelInfo, load_package, save_package
 from voxpool.nets import GuidedVoxResNet, SupervoxelNet, create_net
 from voxpool.nets.guide import COARSE, FIELD
-from voxpool_pipelines.console import clock, task
+from voxpool_pipelines.console import show_training, task
 
 NET, HEAD = "guided_voxresnet", "v3"
 IMAGES = 2  # per step of the context network, of one head; without bfloat16 torch computes one alone much slower
@@ -128,15 +129,7 @@ def _train(
     name: str,
 ) -> TrainResult:
     with task(console, name) as update:
-
-        def show(state: Progress) -> None:
-            update(
-                state.iteration / state.iterations,
-                f"iteration {state.iteration}/{state.iterations} loss {state.loss:.3f} Dice {state.dice:.3f}"
-                f" left {clock(state.seconds_left)}",
-            )
-
-        return train(net, draw, config, folder=folder, device=device, progress=show)
+        return train(net, draw, config, folder=folder, device=device, progress=partial(show_training, update))
 
 
 def _info(training: dict[str, object]) -> ModelInfo:

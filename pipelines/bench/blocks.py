@@ -16,10 +16,10 @@ from voxpool.engine import memory_format, to_device, use_bf16
 from voxpool.errors import ModelError
 from voxpool.inference import select_device
 from voxpool.io import write_json
+from voxpool.layers.counts import count_macs_of
 from voxpool.metrics import dice
 from voxpool.model_package import ModelInfo, load_package
 from voxpool.nets.segblocks import SegBlocks, complexity
-from voxpool.nets2d.base import count_macs_of
 from voxpool.ops.block_pad import BlockGrid
 from voxpool_pipelines.bench.machine import describe_machine, watch_other_work
 from voxpool_pipelines.bench.output import require_folder, say

@@ -17,10 +17,10 @@ from voxpool.engine import Amp, to_device, use_bf16
 from voxpool.inference import select_device
 from voxpool.io import write_json
 from voxpool.io.image import read_image
+from voxpool.layers.counts import count_macs, count_macs_of
 from voxpool.nets import count_parameters, create_net
 from voxpool.nets.segblocks import SegBlocks, complexity
-from voxpool.nets2d import PLANAR_NETS, SuperpixelBranch, count_macs
-from voxpool.nets2d.base import count_macs_of
+from voxpool.nets2d import PLANAR_NETS, SuperpixelBranch
 from voxpool.ops.block_pad import BlockGrid
 from voxpool_pipelines.bench.machine import describe_machine, watch_other_work
 from voxpool_pipelines.bench.output import require_folder, say

@@ -8,6 +8,7 @@ import pickle
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,15 @@ from torch import Tensor, nn
 from voxpool.batches2d import ImageLoss, class_weights, image_batches, read_case
 from voxpool.data2d import ImageDataset
 from voxpool.data2d.transforms import Augmentation
-from voxpool.engine import Progress, TrainConfig, train
+from voxpool.engine import TrainConfig, train
 from voxpool.errors import InputError, UsageError
 from voxpool.inference import select_device
 from voxpool.io import write_json
+from voxpool.layers.counts import count_folded
 from voxpool.model_package import PlanarInfo, save_package
 from voxpool.nets import count_parameters
-from voxpool.nets2d import count_folded, load_encoder
-from voxpool_pipelines.console import clock, task
+from voxpool.nets2d import load_encoder
+from voxpool_pipelines.console import show_training, task
 from voxpool_pipelines.images.config import SUPERPIXELS, ImagesConfig, ImageVariant, net_options, variants
 from voxpool_pipelines.images.evaluate import evaluate_cases
 from voxpool_pipelines.run_folder import locked, start_run, versions
@@ -132,14 +134,6 @@ def _run_variant(run: _Run, variant: ImageVariant, weights: Tensor | None) -> No
     info, training = _plan(dataset, config, variant)
     net = _new_net(info, config)
     with task(console, f"{variant.id}: training") as update:
-
-        def show(state: Progress) -> None:
-            update(
-                state.iteration / state.iterations,
-                f"iteration {state.iteration}/{state.iterations} loss {state.loss:.3f} Dice {state.dice:.3f}"
-                f" left {clock(state.seconds_left)}",
-            )
-
         draw = image_batches(
             cases,
             dataset.classes,
@@ -156,7 +150,7 @@ def _run_variant(run: _Run, variant: ImageVariant, weights: Tensor | None) -> No
             judge=ImageLoss(weights),
             folder=place / "training",
             device=run.device,
-            progress=show,
+            progress=partial(show_training, update),
             cancelled=run.cancelled,
         )
     shutil.copyfile(place / "training" / "log.csv", place / "log.csv")

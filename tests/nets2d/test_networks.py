@@ -8,8 +8,9 @@ from torch import nn
 from torch.nn import functional
 
 from voxpool.errors import UsageError
+from voxpool.layers.counts import count_folded, count_macs
 from voxpool.nets import count_parameters, create_net
-from voxpool.nets2d import PLANAR_NETS, ResNet, count_folded, count_macs, load_encoder
+from voxpool.nets2d import PLANAR_NETS, ResNet, load_encoder
 from voxpool.nets2d.dilation8 import Dilation8
 from voxpool.nets2d.gcn import LargeKernel
 

@@ -10,9 +10,9 @@ from rich.console import Console
 from voxpool.data import find_dataset
 from voxpool.data.transforms import PreprocessConfig
 from voxpool.errors import ModelError
+from voxpool.layers.counts import count_macs
 from voxpool.model_package import ModelInfo, save_package
 from voxpool.nets import create_net
-from voxpool.nets2d import count_macs
 from voxpool_pipelines.bench.blocks import run_bench_blocks
 from voxpool_pipelines.bench.nets import Plan, run_bench_nets
 
