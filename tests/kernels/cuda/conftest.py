@@ -1,8 +1,10 @@
 """The CUDA kernels on the CPU: compiled with g++, run by `cuda_on_cpu.h`, launched by the code that serves GPUs."""
 
 import importlib.util
+import os
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +14,7 @@ import torch
 from voxpool.kernels import _cuda, pool_cupy, registry
 
 HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
 
 
 def _load(name: str) -> ModuleType:
@@ -97,3 +100,37 @@ def mutate() -> Callable[[str, str], str]:
         return text.replace(right, mistake)
 
     return change
+
+
+@pytest.fixture(scope="session")
+def kernel_names(slic_cases, block_cases) -> dict[str, Sequence[str] | None]:
+    return {"pool.cu": None, "slic.cu": slic_cases.NAMES, "block_pad.cu": block_cases.NAMES}
+
+
+@pytest.fixture(scope="session")
+def run_sanitized(emulator: ModuleType) -> Callable[..., subprocess.CompletedProcess[str]]:
+    def run(
+        file: str, source: str, sanitizer: str, folder: Path, *chosen: str, names: Sequence[str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the cases in a process of their own, as a sanitizer must be there before Python is."""
+        library = emulator.build(source, names or pool_cupy.kernel_names(torch.float32), folder, sanitize=sanitizer)
+        name = {"address": "libasan.so", "thread": "libtsan.so"}[sanitizer]
+        runtime = subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, text=True, check=True)
+        # the scheduler's own bookkeeping is between fibers, and no affair of the kernels
+        hidden = folder / "hidden"
+        hidden.write_text("race_top:on_cpu::\nrace_top:std::vector\nrace_top:std::swap\n", encoding="utf-8")
+        settings = {
+            "LD_PRELOAD": runtime.stdout.strip(),
+            "ASAN_OPTIONS": "detect_leaks=0",
+            "TSAN_OPTIONS": f"suppressions={hidden}",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(ROOT),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        # neither sanitizer likes the randomised addresses of new kernels
+        command = ["setarch", "-R", sys.executable, HERE / "sanitized.py", file, library, *chosen]
+        return subprocess.run(
+            command, env=os.environ | settings, capture_output=True, text=True, check=False, timeout=500
+        )
+
+    return run

@@ -1,6 +1,8 @@
 """Every kernel of `slic.cu` is executed, thread by thread, and gives the labels of the CPU kernels."""
 
+import re
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,3 +78,13 @@ def test_what_32_bits_cannot_count_is_refused(kernels):
         UsageError, match=r"less than 2\^31 voxels, .* got shape \(2048, 1024, 1024\): .* image.cpu\(\)"
     ):
         kernels.scale(volume, volume > 0)
+
+
+def test_labels_that_are_joined_without_atomics_are_reported(run_sanitized, slic_cases, tmp_path: Path) -> None:
+    source = _cuda.source("slic.cu")
+    right, mistake = "const int before = atomicMin(parents + high, low);", "const int before = parents[high] = low;"
+    assert source.count(right) == 1
+    source = source.replace(right, mistake)
+    done = run_sanitized("slic.cu", source, "thread", tmp_path, "small", "mistaken", names=slic_cases.NAMES)
+    line = source[: source.index(mistake)].count("\n") + 1
+    assert re.search(rf"SUMMARY: ThreadSanitizer: data race .*kernels\.cu:{line}", done.stderr), done.stderr[:3000]
