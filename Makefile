@@ -56,7 +56,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "== installing voxpool, the viewer and the test tools (minutes, the first time)"
-	@$(PIP_INSTALL) -e ".[napari,dicom,dev]"
+	@$(PIP_INSTALL) -e ".[napari,dicom,scale,dev]"
 	@touch $(VENV)/.installed $@
 
 clean: ## remove .venv and everything that tools leave behind; your runs stay

@@ -2,4 +2,5 @@
 
 from voxpool_pipelines.cli import main
 
-main()
+if __name__ == "__main__":  # worker processes import this module under another name
+    main()

@@ -25,8 +25,7 @@ from voxpool_pipelines.options import (
     Layout,
     Seed,
 )
-
-SOME_FAILED = 4
+from voxpool_pipelines.predict_cli import SOME_FAILED, predict
 
 app = typer.Typer(
     name="voxpool",
@@ -40,6 +39,7 @@ app = typer.Typer(
 app.add_typer(bench_app, name="bench", help="Measure this machine: correctness first, then times.")
 add_image_commands(app)
 add_about_commands(app)
+app.command()(predict)
 
 
 @app.callback(invoke_without_command=True)
@@ -191,48 +191,6 @@ def compare(
 
     comparison = compare_runs(run_a, run_b, variant_a=variant_a, variant_b=variant_b)
     typer.echo(render_json(comparison) if json else render_text(comparison))
-
-
-@app.command()
-def predict(
-    inputs: Annotated[
-        list[Path],
-        typer.Argument(metavar="INPUT...", help="Volumes (NIfTI, MGZ, NRRD, MHA), DICOM folders, or folders of them."),
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the label maps.")],
-    model: Annotated[Path, typer.Option("--model", help="Model package, or bundled: for any MRI of a head.")] = Path(
-        "bundled"
-    ),
-    convention: Annotated[
-        str | None, typer.Option(help="Merge the bundled model's classes: ventricles-only or all-csf.")
-    ] = None,
-    image: Annotated[str, typer.Option(help="Pattern of the files to take from folders.")] = "*",
-    device: Device = "auto",
-    tile: Annotated[int | None, typer.Option(min=8, help="Side of the tiles in voxels; by default by memory.")] = None,
-    uncertainty: Annotated[bool, typer.Option(help="Write how doubtful each supervoxel is, in percent.")] = False,
-    series: Annotated[str | None, typer.Option(help="SeriesInstanceUID to take of a DICOM folder.")] = None,
-    dicom_seg: Annotated[bool, typer.Option("--dicom-seg", help="Write DICOM SEG too, for DICOM inputs.")] = False,
-    overwrite: Annotated[bool, typer.Option(help="Segment again what is there already.")] = False,
-) -> None:
-    """Segment volumes and DICOM series: a label map on each input's grid and a JSON file with the volumes in mL."""
-    from rich.console import Console
-
-    from voxpool_pipelines.predict import PredictOptions, list_inputs
-    from voxpool_pipelines.predict import predict as run_predict
-
-    options = PredictOptions(
-        model=model,
-        device=device,
-        tile=tile,
-        convention=convention,
-        uncertainty=uncertainty,
-        series=series,
-        dicom_seg=dicom_seg,
-        overwrite=overwrite,
-    )
-    failed = run_predict(list_inputs(inputs, image), options, out=out, console=Console())
-    if failed:
-        raise typer.Exit(SOME_FAILED)
 
 
 @app.command()

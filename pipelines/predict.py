@@ -1,210 +1,190 @@
-"""Segment volumes with a model package: one label map and one JSON file per input."""
+"""Segment a cohort: one label map and one JSON file per scan, on one process or on many."""
 
-import hashlib
+import os
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from rich.console import Console
 
-from voxpool import __version__
-from voxpool.errors import Cancelled, InputError, UsageError, VoxpoolError
-from voxpool.inference import Segmentation, Segmenter
-from voxpool.io import (
-    Volume,
-    is_dicom_file,
-    read_dicom,
-    read_volume,
-    stem,
-    write_json,
-    write_segmentation,
-    write_volume,
-)
+from voxpool.errors import InputError, UsageError, VoxpoolError
+from voxpool.estimate import Speed, estimate
+from voxpool.inference import Segmenter
+from voxpool.io import Geometry, read_geometry, write_json
 from voxpool.model_package import weights_sha256
-from voxpool_pipelines.console import task
-from voxpool_pipelines.run_folder import read_json
+from voxpool_pipelines.console import clock, task
+from voxpool_pipelines.run_folder import locked, read_json, versions
+from voxpool_pipelines.scale import DASK, SERIAL, Done, check_engine, has_dask, run_tasks
+from voxpool_pipelines.scans import Scan
+from voxpool_pipelines.segment_scan import PredictOptions, identity, load_segmenter, note_failure, segment_scan
 
-OUTPUT = "_labels.nii.gz"
-SEGMENTATION = "_labels.dcm"
-UNCERTAINTY = "_uncertainty.nii.gz"
+AUTO = "auto"
+SERIAL_SCANS = 4
+"""Up to so many scans "auto" takes this process alone: others would have to load the model first."""
 
-
-@dataclass(frozen=True)
-class PredictOptions:
-    """How inputs are segmented.
-
-    Attributes:
-        model: Model package, or "bundled".
-        device: "auto", "cpu", "cuda", ...
-        tile: Side of the tiles, or None to choose by memory.
-        convention: How the classes merge into CSF, GM and WM; None to keep them.
-        uncertainty: Whether to write `<name>_uncertainty.nii.gz` too: of each supervoxel, in percent.
-        series: SeriesInstanceUID to take of a DICOM folder with several volumes.
-        dicom_seg: Whether to write `<name>_labels.dcm` too, for inputs that are DICOM.
-        overwrite: Whether to segment again what is there already, made by the same model from the same file.
-    """
-
-    model: Path
-    device: str = "auto"
-    tile: int | None = None
-    convention: str | None = None
-    uncertainty: bool = False
-    series: str | None = None
-    dicom_seg: bool = False
-    overwrite: bool = False
+_TYPICAL = Geometry((256, 256, 192), np.eye(4))
+_SHARE_OF_MEMORY = 0.9
 
 
-def predict(inputs: Sequence[Path], options: PredictOptions, *, out: Path, console: Console) -> int:
-    """Segment files and DICOM folders; one bad one never stops the rest.
+def predict(
+    scans: Sequence[Scan],
+    options: PredictOptions,
+    *,
+    out: Path,
+    console: Console,
+    engine: str = AUTO,
+    workers: int | None = None,
+    report: Path | None = None,
+) -> int:
+    """Segment scans; one bad one never stops the rest, and what is done already is not done again.
 
     Args:
-        inputs: Volumes and DICOM folders, see `list_inputs`.
+        scans: What to segment, see `voxpool_pipelines.scans.list_scans`.
         options: How.
-        out: Gets `<name>_labels.nii.gz` and `<name>.json` per input, and what else is asked for.
+        out: Gets the files of every scan, see `segment_scan`.
         console: Where progress is shown.
+        engine: "serial", "dask", the address of a Dask scheduler, or "auto": Dask for more than `SERIAL_SCANS` scans
+            on a CPU, where it is installed.
+        workers: Number of processes for "dask"; None for as many as processors and memory allow.
+        report: JSON file that tells of the whole run.
 
     Returns:
-        Number of inputs that failed.
+        Number of scans that failed.
 
     Raises:
-        UsageError: If two inputs would get the same name, or the model has no supervoxels to be uncertain of.
+        UsageError: If another run holds the folder, it holds results of another model or other options, or the model
+            has no supervoxels to be uncertain of.
         ModelError: If the package is refused.
+        ResourceError: If Dask is missing, or not even one process has enough memory.
+
+    Determinism: the same label maps, byte for byte, for every engine and number of workers.
     """
-    named = _named(inputs)
-    segmenter = Segmenter.load(options.model, device=options.device)
+    start = time.perf_counter()
+    if engine != AUTO:
+        check_engine(engine)
+    segmenter = load_segmenter(options.model, options.device)
     if options.uncertainty and segmenter.info.supervoxels is None:
         raise UsageError(f"the model {options.model} has no supervoxels, which --uncertainty is of; leave it out")
-    model_hash = weights_sha256(options.model)
-    out.mkdir(parents=True, exist_ok=True)
-    failed = 0
-    for name, path in named.items():
-        record = {"voxpool": __version__, "case": name, "input_sha256": None, "model_sha256": model_hash}
-        record["convention"] = options.convention
+    model_sha256 = weights_sha256(options.model)
+    if not options.overwrite:
+        _refuse_other_results(scans, out, identity(options, model_sha256))
+    engine, workers = _choose(engine, workers, scans, segmenter)
+    with locked(out):
+        work = partial(segment_scan, options=options, model_sha256=model_sha256, out=out)
+        rows: list[dict[str, Any]] = []
         try:
-            record["input_sha256"] = _sha256(path, options.series)
-            outputs = {kind: out / f"{name}{kind}" for kind in _wanted(options, path)}
-            if not options.overwrite and _is_done(out / f"{name}.json", list(outputs.values()), record):
-                console.print(f"{name}: done before", highlight=False, soft_wrap=True)
-                continue
-            with task(console, name) as update:
-                start = time.perf_counter()
-                volume = read_dicom(path, uid=options.series) if path.is_dir() else read_volume(path)
-                read = time.perf_counter() - start
-                outcome = _segment(segmenter, volume, outputs, options, lambda s, f: update(f, s))
-                outcome["seconds"] = {"read": round(read, 3), **outcome["seconds"]}
-            write_json(out / f"{name}.json", {**record, **outcome})
-        except Cancelled:
-            raise
-        except (VoxpoolError, OSError) as error:
-            failed += 1
-            console.print(f"{name}: failed: {error}", highlight=False, markup=False, soft_wrap=True)
-            write_json(out / f"{name}.json", {**record, "status": "failed", "error": str(error)})
-    console.print(f"{len(named) - failed} of {len(named)} segmented", highlight=False, soft_wrap=True)
-    return failed
+            if engine == SERIAL:
+                rows += _one_by_one(scans, work, console)
+            else:
+                load_segmenter.cache_clear()  # the driver needs it no more
+                del segmenter
+                dead = partial(_dead, out=out, record=identity(options, model_sha256))
+                rows += _side_by_side(scans, work, console, engine=engine, workers=workers, dead=dead)
+        finally:
+            if report is not None:
+                how = {"engine": engine, "workers": workers, "seconds": round(time.perf_counter() - start, 3)}
+                write_json(report, _report(rows, len(scans), {**identity(options, model_sha256), **how}))
+    count = Counter(row["status"] for row in rows)
+    warned = f", {count['warn']} with a warning" if count["warn"] else ""
+    console.print(f"{count['ok'] + count['warn']} of {len(scans)} segmented{warned}", highlight=False, soft_wrap=True)
+    return count["failed"]
 
 
-def list_inputs(inputs: Sequence[Path], pattern: str) -> list[Path]:
-    """The volumes that inputs name: files as they are, folders by a pattern, at any depth.
-
-    A folder without such a volume is searched for DICOM files; each folder that holds some is one input.
-
-    Raises:
-        InputError: If a folder holds neither.
-    """
-    files = []
-    for path in inputs:
-        if not path.is_dir():
-            files.append(path)
-            continue
-        inside = sorted(file for file in path.rglob(pattern) if stem(file.name) is not None)
-        inside = inside or _dicom_folders(path, pattern)
-        if not inside:
-            raise InputError(f"{path} holds no volume that fits {pattern}; name the files, or give --image")
-        files += inside
-    return files
+def _one_by_one(scans: Sequence[Scan], work: Any, console: Console) -> list[dict[str, Any]]:
+    rows = []
+    for scan in scans:
+        with task(console, scan.name) as update:
+            row = work(scan, progress=lambda stage, fraction, update=update: update(fraction, stage))
+        _tell(row, console)
+        rows.append(row)
+    return rows
 
 
-def _dicom_folders(root: Path, pattern: str) -> list[Path]:
-    """Folders that hold DICOM files; those inside another one belong to it."""
-    found = {file.parent for file in root.rglob(pattern) if file.is_file() and is_dicom_file(file)}
-    return sorted(folder for folder in found if found.isdisjoint(folder.parents))
+def _side_by_side(
+    scans: Sequence[Scan], work: Any, console: Console, *, engine: str, workers: int, dead: Any
+) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    start = time.perf_counter()
+    with task(console, f"{len(scans)} scans on {engine}") as update:
+        for done in run_tasks(work, {scan.name: scan for scan in scans}, engine=engine, workers=workers):
+            row = dead(done) if done.result is None else done.result
+            _tell(row, console)
+            rows.append(row)
+            left = (time.perf_counter() - start) / len(rows) * (len(scans) - len(rows))
+            update(len(rows) / len(scans), f"{len(rows)}/{len(scans)} left {clock(left)}")
+    return rows
 
 
-def _named(files: Sequence[Path]) -> dict[str, Path]:
-    named: dict[str, Path] = {}
-    for path in files:
-        name = path.resolve().name if path.is_dir() else stem(path.name) or path.name
-        if name in named:
-            raise UsageError(
-                f"{named[name]} and {path} would both become {name}{OUTPUT}; segment them into two folders"
-            )
-        named[name] = path
-    return named
+def _tell(row: Mapping[str, Any], console: Console) -> None:
+    """A line for what is unlike a scan that was segmented."""
+    if row["status"] == "failed":
+        console.print(f"{row['name']}: failed: {row['error']}", highlight=False, markup=False, soft_wrap=True)
+    elif not row["again"]:
+        console.print(f"{row['name']}: done before", highlight=False, markup=False, soft_wrap=True)
 
 
-def _wanted(options: PredictOptions, path: Path) -> list[str]:
-    """Kinds of files to write for an input."""
-    kinds = {OUTPUT: True, UNCERTAINTY: options.uncertainty, SEGMENTATION: options.dicom_seg and path.is_dir()}
-    return [kind for kind, wanted in kinds.items() if wanted]
+def _dead(done: Done[Any], *, out: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What is told of a scan whose processes died."""
+    outcome = note_failure(out / f"{done.name}.json", {"case": done.name, **record}, str(done.death))
+    return {"name": done.name, "again": True, "seconds": None, "warnings": [], **outcome}
 
 
-def _segment(
-    segmenter: Segmenter,
-    volume: Volume,
-    outputs: Mapping[str, Path],
-    options: PredictOptions,
-    progress: Any,
-) -> dict[str, Any]:
-    """Write the labels, and what else is wanted; return what the JSON file tells."""
-    found = segmenter.segment(volume, tile=options.tile, convention=options.convention, progress=progress)
-    segmented = time.perf_counter()
-    write_volume(outputs[OUTPUT], found.labels, like=volume)
-    if UNCERTAINTY in outputs and found.segments is not None and found.uncertainty is not None:
-        percent = np.append(np.rint(100 * found.uncertainty), 0).astype(np.uint8)  # the last is that of no supervoxel
-        write_volume(outputs[UNCERTAINTY], percent[found.segments], like=volume)
-    if SEGMENTATION in outputs:
-        algorithm = f"voxpool {segmenter.info.net}"
-        write_segmentation(
-            outputs[SEGMENTATION], found.labels, volume, label_names=found.label_names, algorithm=algorithm
-        )
-    stages = {**found.stages, "write": time.perf_counter() - segmented}
-    return {**_outcome(found), "seconds": {stage: round(seconds, 3) for stage, seconds in stages.items()}}
-
-
-def _outcome(found: Segmentation) -> dict[str, Any]:
-    warnings = [f"no voxel of {name} was found" for name, volume in found.volumes_ml.items() if volume == 0]
-    warnings += found.warnings
+def _report(rows: Sequence[Mapping[str, Any]], wanted: int, run: Mapping[str, Any]) -> dict[str, Any]:
+    count = Counter(row["status"] for row in rows)
     return {
-        "status": "warn" if warnings else "ok",
-        "warnings": warnings,
-        "volumes_ml": {name: round(volume, 3) for name, volume in found.volumes_ml.items()},
-        "label_names": {str(label): name for label, name in found.label_names.items()},
-        "confidence": {name: round(share, 4) for name, share in found.confidence.items()},
-        "quality": round(found.quality, 4),
-        "num_segments": found.num_segments,
-        "note": "research use only, not a medical device",
+        "schema": 1,
+        "status": "done" if len(rows) == wanted else "interrupted",
+        **run,
+        "versions": versions(),
+        "counts": {"wanted": wanted, **{status: count[status] for status in ("ok", "warn", "failed")}},
+        "cases": list(rows),
     }
 
 
-def _is_done(sidecar: Path, outputs: Sequence[Path], record: dict[str, Any]) -> bool:
-    if not sidecar.exists() or not all(output.exists() for output in outputs):
-        return False
-    try:
-        old = read_json(sidecar)
-    except InputError:
-        return False
-    return old.get("status") in ("ok", "warn") and all(old.get(key) == value for key, value in record.items())
+def _refuse_other_results(scans: Sequence[Scan], out: Path, wanted: Mapping[str, Any]) -> None:
+    """A folder holds results of one model with one set of options, or its volumes could not be compared."""
+    for scan in scans:
+        path = out / f"{scan.name}.json"
+        if not path.is_file():
+            continue
+        try:
+            old = read_json(path)
+        except InputError:  # damaged: the scan is done again
+            continue
+        if not isinstance(old, dict) or old.get("status") == "failed":
+            continue
+        differ = [key for key in wanted if key in old and old[key] != wanted[key]]
+        if differ:
+            raise UsageError(
+                f"{out} holds results of another {differ[0].replace('_', ' ')} ({old[differ[0]]}, now"
+                f" {wanted[differ[0]]}); choose another --out, or give --overwrite"
+            )
 
 
-def _sha256(path: Path, series: str | None = None) -> str:
-    """Of a file, or of the files of a DICOM folder and the series chosen of them."""
-    if path.is_dir():
-        sums = [_sha256(file) for file in sorted(path.rglob("*")) if file.is_file() and is_dicom_file(file)]
-        return hashlib.sha256("".join([*sums, series or ""]).encode()).hexdigest()
-    if not path.is_file():
-        raise InputError(f"no such file: {path}; check the name")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _choose(engine: str, workers: int | None, scans: Sequence[Scan], segmenter: Segmenter) -> tuple[str, int]:
+    """The engine and the number of its processes: as many as processors and free memory allow."""
+    if engine == AUTO:
+        engine = DASK if len(scans) > SERIAL_SCANS and segmenter.device.type == "cpu" and has_dask() else SERIAL
+    if engine != DASK:
+        return engine, 1
+    each = estimate(segmenter, _first_geometry(scans), Speed(0.0, 0.0)).gigabytes
+    fit = int(_SHARE_OF_MEMORY * psutil.virtual_memory().available / 1e9 / each)
+    if workers is None:
+        workers = max(1, min(os.cpu_count() or 1, fit, len(scans)))
+    return DASK, workers
+
+
+def _first_geometry(scans: Sequence[Scan]) -> Geometry:
+    """The grid of the first scan that can be read, which speaks for all."""
+    for scan in scans:
+        if not scan.is_dicom:
+            try:
+                return read_geometry(scan.paths[0])
+            except VoxpoolError:
+                continue
+    return _TYPICAL

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,22 +21,29 @@ SCHEMA = 1
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Hold a run folder, made where it is missing; the lock ends with the process, however it ends.
+    """Hold a folder, made where it is missing; the lock ends with the process, however it ends.
 
     Raises:
-        UsageError: If another process holds it.
+        UsageError: If another process holds it, by its number and machine.
         ResourceError: If it cannot be made.
     """
     try:
         run.mkdir(parents=True, exist_ok=True)
-        file = (run / ".lock").open("w", encoding="utf-8")
+        file = (run / ".lock").open("a+", encoding="utf-8")
     except OSError as error:
         raise ResourceError(f"cannot write to {run} ({error.strerror}); choose another --out folder") from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UsageError(f"{run} is in use by another voxpool run; wait for it or choose another --out") from error
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+            raise UsageError(
+                f"{run} is in use by another voxpool run ({owner}); wait for it or choose another --out"
+            ) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}\n")
+        file.flush()
         yield
 
 
