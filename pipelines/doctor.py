@@ -23,6 +23,7 @@ Verdict = Literal["ok", "missing", "wrong"]
 EXTRAS = {
     "viewer": (("napari", "magicgui", "platformdirs", "SimpleITK"), "pip install 'voxpool[napari]'"),
     "DICOM": (("SimpleITK", "pydicom", "highdicom"), "pip install 'voxpool[dicom]'"),
+    "several processes": (("distributed", "dask_jobqueue"), "pip install 'voxpool[scale]'"),
 }
 # libraries of the system that Qt loads, and the packages of Debian that have them
 _QT_LIBRARIES = {
@@ -183,7 +184,7 @@ def _absent(packages: tuple[str, ...]) -> list[str]:
 
 def _version(package: str) -> str:
     try:
-        return version(package)
+        return version(package.replace("_", "-"))
     except PackageNotFoundError:
         return "of unknown version"
 

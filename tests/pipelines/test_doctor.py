@@ -30,7 +30,7 @@ def test_info_names_what_is_there() -> None:
     assert found["networks"]["images"] == list(PLANAR_NETS)
     assert found["bundled_model"]["sha256"] == weights_sha256(BUNDLED)
     assert len(found["bundled_model"]["classes"]) == 9
-    assert found["extras"] == {"viewer": True, "DICOM": True}
+    assert found["extras"] == {"viewer": True, "DICOM": True, "several processes": True}
     assert found["bundled_model"]["sha256"][:12] in voxpool("info").stdout
 
 
