@@ -3,7 +3,7 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,15 @@ from voxpool_pipelines.console import clock, task
 from voxpool_pipelines.run_folder import locked, read_json, versions
 from voxpool_pipelines.scale import DASK, SERIAL, Done, check_engine, has_dask, run_tasks
 from voxpool_pipelines.scans import Scan
-from voxpool_pipelines.segment_scan import PredictOptions, identity, load_segmenter, note_failure, segment_scan
+from voxpool_pipelines.segment_scan import (
+    PredictOptions,
+    identity,
+    load_segmenter,
+    new_record,
+    note_failure,
+    segment_apart,
+    segment_scan,
+)
 
 AUTO = "auto"
 SERIAL_SCANS = 4
@@ -60,7 +68,7 @@ def predict(
         UsageError: If another run holds the folder, it holds results of another model or other options, or the model
             has no supervoxels to be uncertain of.
         ModelError: If the package is refused.
-        ResourceError: If Dask is missing, or not even one process has enough memory.
+        ResourceError: If Dask is missing, or no scheduler answers.
 
     Determinism: the same label maps, byte for byte, for every engine and number of workers.
     """
@@ -74,17 +82,19 @@ def predict(
     if not options.overwrite:
         _refuse_other_results(scans, out, identity(options, model_sha256))
     engine, workers = _choose(engine, workers, scans, segmenter)
+    of_all = {"options": options, "model_sha256": model_sha256, "out": out}
     with locked(out):
-        work = partial(segment_scan, options=options, model_sha256=model_sha256, out=out)
         rows: list[dict[str, Any]] = []
         try:
             if engine == SERIAL:
-                rows += _one_by_one(scans, work, console)
+                found = _one_by_one(scans, console, of_all)
             else:
                 load_segmenter.cache_clear()  # the driver needs it no more
                 del segmenter
-                dead = partial(_dead, out=out, record=identity(options, model_sha256))
-                rows += _side_by_side(scans, work, console, engine=engine, workers=workers, dead=dead)
+                found = _side_by_side(scans, console, of_all, engine=engine, workers=workers or 1)
+            for row in found:
+                _tell(row, console)
+                rows.append(row)
         finally:
             if report is not None:
                 how = {"engine": engine, "workers": workers, "seconds": round(time.perf_counter() - start, 3)}
@@ -95,29 +105,24 @@ def predict(
     return count["failed"]
 
 
-def _one_by_one(scans: Sequence[Scan], work: Any, console: Console) -> list[dict[str, Any]]:
-    rows = []
+def _one_by_one(scans: Sequence[Scan], console: Console, of_all: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for scan in scans:
         with task(console, scan.name) as update:
-            row = work(scan, progress=lambda stage, fraction, update=update: update(fraction, stage))
-        _tell(row, console)
-        rows.append(row)
-    return rows
+            row = segment_scan(scan, **of_all, progress=lambda stage, fraction, update=update: update(fraction, stage))
+        yield row
 
 
 def _side_by_side(
-    scans: Sequence[Scan], work: Any, console: Console, *, engine: str, workers: int, dead: Any
-) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
+    scans: Sequence[Scan], console: Console, of_all: Mapping[str, Any], *, engine: str, workers: int
+) -> Iterator[dict[str, Any]]:
     start = time.perf_counter()
+    work = partial(segment_apart, **of_all)
     with task(console, f"{len(scans)} scans on {engine}") as update:
-        for done in run_tasks(work, {scan.name: scan for scan in scans}, engine=engine, workers=workers):
-            row = dead(done) if done.result is None else done.result
-            _tell(row, console)
-            rows.append(row)
-            left = (time.perf_counter() - start) / len(rows) * (len(scans) - len(rows))
-            update(len(rows) / len(scans), f"{len(rows)}/{len(scans)} left {clock(left)}")
-    return rows
+        tasks = {scan.name: scan for scan in scans}
+        for number, done in enumerate(run_tasks(work, tasks, engine=engine, workers=workers), start=1):
+            yield _dead(done, **of_all) if done.result is None else done.result
+            left = (time.perf_counter() - start) / number * (len(scans) - number)
+            update(number / len(scans), f"{number}/{len(scans)} left {clock(left)}")
 
 
 def _tell(row: Mapping[str, Any], console: Console) -> None:
@@ -128,9 +133,10 @@ def _tell(row: Mapping[str, Any], console: Console) -> None:
         console.print(f"{row['name']}: done before", highlight=False, markup=False, soft_wrap=True)
 
 
-def _dead(done: Done[Any], *, out: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+def _dead(done: Done[Any], *, options: PredictOptions, model_sha256: str, out: Path) -> dict[str, Any]:
     """What is told of a scan whose processes died."""
-    outcome = note_failure(out / f"{done.name}.json", {"case": done.name, **record}, str(done.death))
+    record = new_record(done.name, options, model_sha256)
+    outcome = note_failure(out / f"{done.name}.json", record, str(done.death))
     return {"name": done.name, "again": True, "seconds": None, "warnings": [], **outcome}
 
 
@@ -166,12 +172,12 @@ def _refuse_other_results(scans: Sequence[Scan], out: Path, wanted: Mapping[str,
             )
 
 
-def _choose(engine: str, workers: int | None, scans: Sequence[Scan], segmenter: Segmenter) -> tuple[str, int]:
-    """The engine and the number of its processes: as many as processors and free memory allow."""
+def _choose(engine: str, workers: int | None, scans: Sequence[Scan], segmenter: Segmenter) -> tuple[str, int | None]:
+    """The engine and the number of its processes, None for a cluster: as many as processors and free memory allow."""
     if engine == AUTO:
         engine = DASK if len(scans) > SERIAL_SCANS and segmenter.device.type == "cpu" and has_dask() else SERIAL
     if engine != DASK:
-        return engine, 1
+        return engine, 1 if engine == SERIAL else None
     each = estimate(segmenter, _first_geometry(scans), Speed(0.0, 0.0)).gigabytes
     fit = int(_SHARE_OF_MEMORY * psutil.virtual_memory().available / 1e9 / each)
     if workers is None:

@@ -31,7 +31,8 @@ def redact(text: str, *, known: Iterable[Path] = ()) -> str:
         known: Paths that may be in it, whatever characters they have; each is replaced by its last part.
     """
     for path in known:
-        text = text.replace(str(path), path.name)
+        if str(path) != path.name and path.name:  # "." and "/" would match everywhere
+            text = text.replace(str(path), path.name)
     text = _FIELDS.sub(rf"\g<field>\g<mark>{_REMOVED}", text)
     text = _VALUES.sub(rf"\g<what>{_REMOVED}", text)
     text = _NAMES.sub(_REMOVED, text)

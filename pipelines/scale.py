@@ -1,4 +1,4 @@
-"""Many tasks on one process, on several, or on a cluster, with the same results: state lies on disk, not in here."""
+"""Many tasks on several processes or on a cluster: state lies on disk, not in here."""
 
 import logging
 import os
@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
@@ -71,11 +72,7 @@ def check_engine(engine: str) -> None:
 
 def has_dask() -> bool:
     """Whether the extra `scale` is installed."""
-    try:
-        import distributed  # noqa: F401 - only whether it is there
-    except ImportError:
-        return False
-    return True
+    return find_spec("distributed") is not None
 
 
 def run_tasks(
@@ -94,19 +91,13 @@ def run_tasks(
     Args:
         work: What to do with a task; for other processes it must be importable by name, or a `partial` of such.
         tasks: By name.
-        engine: "serial" for this process, "dask" for processes of this machine, or the address of a scheduler.
+        engine: "dask" for processes of this machine, or the address of a scheduler; see `check_engine`.
         workers: Number of processes, for "dask".
         memory_gb: Memory that each may take before it is ended, in 10^9 bytes, for "dask"; None for its share.
 
     Raises:
-        UsageError: For an unknown engine.
-        ResourceError: If Dask is missing, or the scheduler cannot be reached.
+        ResourceError: If the scheduler cannot be reached.
     """
-    check_engine(engine)
-    if engine == SERIAL:
-        for name, task in tasks.items():
-            yield Done(name, work(task))
-        return
     import dask
     from distributed import Client, LocalCluster, as_completed
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from voxpool.data import find_dataset
 from voxpool.errors import InputError, UsageError
-from voxpool.io import is_dicom_file, stem
+from voxpool.io import file_sha256, is_dicom_file, stem
 
 _MANIFESTS = (".csv", ".tsv")
 _BIDS_MARK = "dataset_description.json"
@@ -75,20 +75,14 @@ def sha256_of(scan: Scan, series: str | None = None) -> str:
     if scan.is_dicom:
         files = sorted(file for file in scan.paths[0].rglob("*") if file.is_file() and is_dicom_file(file))
         return _together([*(file_sha256(file) for file in files), series or ""])
-    sums = [file_sha256(path) for path in scan.paths]
+    sums = [_file_sha256(path) for path in scan.paths]
     return sums[0] if len(sums) == 1 else _together(sums)
 
 
-def file_sha256(path: Path) -> str:
-    """Of a file.
-
-    Raises:
-        InputError: If it is missing, or no file.
-    """
+def _file_sha256(path: Path) -> str:
     if not path.is_file():
         raise InputError(f"no such file: {path}; check the name (E101)")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)
 
 
 def _inside(folder: Path, pattern: str | None) -> list[Path]:

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from voxpool import __version__
 from voxpool.errors import Cancelled, InputError, ResourceError, VoxpoolError
 from voxpool.inference import Segmentation, Segmenter
-from voxpool.io import Volume, read_dicom, read_volume, write_json, write_segmentation, write_volume
+from voxpool.io import Volume, file_sha256, read_dicom, read_volume, write_json, write_segmentation, write_volume
 from voxpool_pipelines.memory import peak_gigabytes, reset_peak
-from voxpool_pipelines.privacy import redact
+from voxpool_pipelines.privacy import keep_private, redact
 from voxpool_pipelines.run_folder import read_json, versions
-from voxpool_pipelines.scans import Scan, file_sha256, sha256_of
+from voxpool_pipelines.scans import Scan, sha256_of
 
 SCHEMA = 1
 LABELS, SEGMENTATION, UNCERTAINTY = "_labels.nii.gz", "_labels.dcm", "_uncertainty.nii.gz"
@@ -70,12 +71,23 @@ def load_segmenter(model: Path, device: str) -> Segmenter:
 def identity(options: PredictOptions, model_sha256: str) -> dict[str, Any]:
     """What decides on the labels beside the scan; results of one folder have it in common."""
     return {
-        "voxpool": versions()["voxpool"],
+        "voxpool": __version__,
         "model_sha256": model_sha256,
         "convention": options.convention,
         "series": options.series,
         "volume": options.volume,
     }
+
+
+def new_record(name: str, options: PredictOptions, model_sha256: str) -> dict[str, Any]:
+    """What the JSON file of a scan begins with."""
+    return {"schema": SCHEMA, "case": name, "input_sha256": None, **identity(options, model_sha256)}
+
+
+def segment_apart(scan: Scan, *, options: PredictOptions, model_sha256: str, out: Path) -> dict[str, Any]:
+    """`segment_scan` in a process of its own, which must keep as silent of patients as the driver."""
+    keep_private()
+    return segment_scan(scan, options=options, model_sha256=model_sha256, out=out)
 
 
 def segment_scan(
@@ -105,7 +117,7 @@ def segment_scan(
     Determinism: the same scan, model and options give the same bytes of label maps, in whichever process.
     """
     start = time.perf_counter()
-    record = {"schema": SCHEMA, "case": scan.name, "input_sha256": None, **identity(options, model_sha256)}
+    record = new_record(scan.name, options, model_sha256)
     if options.record_paths:
         record["inputs"] = [str(path.resolve()) for path in scan.paths]
     sidecar = out / f"{scan.name}.json"
@@ -238,6 +250,6 @@ def _done_before(sidecar: Path, outputs: Mapping[str, Path], record: Mapping[str
         sums = old["outputs"]
         whole = all(file_sha256(path) == sums.get(path.name) for path in outputs.values())
         same = all(old.get(key) == value for key, value in record.items())
-    except (InputError, KeyError, AttributeError, TypeError):  # damaged, or written by something else
+    except (InputError, OSError, KeyError, AttributeError, TypeError):  # gone, damaged, or written by something else
         return None
     return old if whole and same and old.get("status") in DONE else None

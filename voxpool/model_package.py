@@ -18,7 +18,7 @@ from torch import nn
 
 from voxpool.data.transforms import PreprocessConfig, SupervoxelConfig
 from voxpool.errors import ModelError, UsageError, VoxpoolError
-from voxpool.io import write_json, write_text
+from voxpool.io import file_sha256, write_json, write_text
 from voxpool.nets import create_net
 
 SCHEMA = 1
@@ -54,7 +54,7 @@ def weights_sha256(name: Path | str) -> str:
         ModelError: If it has no weights.
     """
     try:
-        sums = [_sha256(folder / WEIGHTS) for folder in package_folders(name)]
+        sums = [file_sha256(folder / WEIGHTS) for folder in package_folders(name)]
     except OSError as error:
         raise ModelError(f"{Path(name).name} is no model package: it has no {WEIGHTS}; choose another") from error
     return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
@@ -152,7 +152,7 @@ def save_package(net: nn.Module, info: ModelInfo | PlanarInfo, folder: Path | st
         (part / WEIGHTS).write_bytes(save(weights))  # save_file keeps others from reading it
         adapter: pydantic.TypeAdapter[Any] = _INFO if isinstance(info, ModelInfo) else _PLANAR_INFO
         write_json(part / META, adapter.dump_python(info, mode="json"))
-        write_text(part / SUMS, "".join(f"{_sha256(part / name)}  {name}\n" for name in (WEIGHTS, META)))
+        write_text(part / SUMS, "".join(f"{file_sha256(part / name)}  {name}\n" for name in (WEIGHTS, META)))
         if folder.exists():
             shutil.rmtree(folder)
         part.rename(folder)
@@ -201,7 +201,7 @@ def _load(folder: Path | str) -> tuple[nn.Module, ModelInfo | PlanarInfo]:
         digest, _, name = line.partition("  ")
         sums[name] = digest
     for name in (WEIGHTS, META):
-        if sums.get(name) != _sha256(folder / name):
+        if sums.get(name) != file_sha256(folder / name):
             raise ModelError(f"{folder.name}/{name} does not match its checksum; copy the model package again")
     info = _read_info(folder / META)
     try:
@@ -307,8 +307,3 @@ def _read_info(path: Path) -> ModelInfo | PlanarInfo:
     except (json.JSONDecodeError, AttributeError, pydantic.ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{path} is no description of a model ({reason}); copy the model package again") from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

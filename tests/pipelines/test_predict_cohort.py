@@ -100,7 +100,7 @@ def _wait(condition, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
-        time.sleep(0.02)
+        time.sleep(0.02)  # between two looks
 
 
 def _workers(driver: subprocess.Popen) -> list[psutil.Process]:
@@ -133,8 +133,8 @@ def test_a_killed_worker_loses_only_the_scan_in_flight(scans: Path, model: Path,
 def test_an_ended_driver_leaves_no_process_and_goes_on(
     number: signal.Signals, code: int, scans: Path, model: Path, serial: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
-    more = ("--engine", "dask", "--workers", "2")
+    out, report = tmp_path / "out", tmp_path / "run.json"
+    more = ("--engine", "dask", "--workers", "2", "--report", report)
     driver = subprocess.Popen(
         command(scans, model, out, *more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
@@ -148,6 +148,10 @@ def test_an_ended_driver_leaves_no_process_and_goes_on(
     assert driver.returncode == code, shown
     assert "Traceback" not in shown
     assert not psutil.wait_procs(workers, timeout=30)[1]
+    if number == signal.SIGINT:
+        told = json.loads(report.read_text())
+        assert told["status"] == "interrupted"
+        assert 1 <= len(told["cases"]) < COUNT
     done = {
         path: path.stat().st_mtime_ns
         for path in out.glob("*_labels.nii.gz")

@@ -1,6 +1,7 @@
 """Files and volumes: the formats in, NIfTI and DICOM SEG out, the geometry of a grid, atomic writes."""
 
 from .atomic import atomic_path, write_json, write_text
+from .checksum import file_sha256
 from .dicom import Series, is_dicom_file, list_series, read_dicom, read_series
 from .dicom_seg import write_segmentation
 from .geometry import Geometry
@@ -16,6 +17,7 @@ __all__ = [
     "Volume",
     "atomic_path",
     "count_volumes",
+    "file_sha256",
     "is_dicom_file",
     "list_series",
     "read_dicom",
