@@ -7,12 +7,12 @@ BIN := $(VENV)/bin
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt
 # Two at a time, a file's tests in order by one of them: most tests use one core.
 PYTEST_ARGS ?= -n 2 --dist loadfile --durations=30 --durations-min=5
-# napari draws with OpenGL, which wants a display of 24 bits; Qt's offscreen platform has none.
-SCREEN := xvfb-run -a -s "-screen 0 1600x1000x24"
+# Two processes with two threads each, on two processors, wait for each other five times as long as they compute.
+ONE_THREAD := OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test setup system lint docs pytest clean
+.PHONY: help demo test setup system lint docs pytest audit clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,7 +20,7 @@ help: ## list the targets
 demo: $(VENV)/.installed ## install, then cross-validate on the sample data and say where the report is
 	@$(BIN)/voxpool demo
 
-test: lint docs pytest ## install, then run every check and every test (what CI runs)
+test: lint docs audit pytest ## install, then run every check and every test (what CI runs)
 
 setup: $(VENV)/.installed-dev system ## make .venv with all that the tests need
 
@@ -39,7 +39,11 @@ docs: $(VENV)/.installed-dev ## build the documentation into site/, warnings are
 
 pytest: $(VENV)/.installed-dev system ## the tests alone; PYTEST_ARGS="tests/io -k affine" chooses some
 	@echo "== pytest"
-	@$(SCREEN) env QT_API=pyqt6 PYTEST_QT_API=pyqt6 $(BIN)/python -m pytest $(PYTEST_ARGS)
+	@env $(ONE_THREAD) QT_API=pyqt6 PYTEST_QT_API=pyqt6 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+audit: $(VENV)/.installed-dev ## compare the installed packages with known weaknesses; a report, never a failure
+	@echo "== pip-audit"
+	@timeout 120 $(BIN)/pip-audit --skip-editable --progress-spinner off --timeout 20 2>&1 | grep -v "could not be audited" || echo "pip-audit found something, or no list of weaknesses could be reached"
 
 system:
 	@.ci/system-packages
@@ -56,7 +60,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "== installing voxpool, the viewer and the test tools (minutes, the first time)"
-	@$(PIP_INSTALL) -e ".[napari,dicom,scale,dev]"
+	@$(PIP_INSTALL) -e ".[napari,dicom,scale,export,dev]"
 	@touch $(VENV)/.installed $@
 
 clean: ## remove .venv and everything that tools leave behind; your runs stay

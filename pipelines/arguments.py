@@ -76,3 +76,12 @@ def join_lists(arguments: list[str]) -> list[str]:
             pattern = _LISTS.get(argument)
         joined.append(argument)
     return joined
+
+
+def spacing_of(text: str) -> str | tuple[float, ...]:
+    """The option --spacing: "auto" or "native", or millimetres per axis.
+
+    Raises:
+        UsageError: If it is neither a word nor numbers.
+    """
+    return text if text in ("auto", "native") else words(text, float, "--spacing")

@@ -1,7 +1,6 @@
 """The `voxpool` command: options in, exit codes out. What is heavy is imported when a command runs."""
 
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn, Optional
@@ -9,23 +8,41 @@ from typing import Annotated, NoReturn, Optional
 import typer
 
 import voxpool
-from voxpool.errors import Cancelled, UsageError, VoxpoolError
+from voxpool.errors import UsageError, VoxpoolError
 from voxpool_pipelines.about import add_about_commands
-from voxpool_pipelines.arguments import join_lists, words
+from voxpool_pipelines.arguments import join_lists, spacing_of, words
 from voxpool_pipelines.bench.cli import bench_app
+from voxpool_pipelines.export_cli import export
 from voxpool_pipelines.images.cli import add_image_commands
+from voxpool_pipelines.import_cli import import_
+from voxpool_pipelines.interruptions import Interrupted, listen, stop_if_interrupted
 from voxpool_pipelines.options import (
+    Amp,
+    AuxiliaryWeight,
+    Compactness,
+    Convention,
+    Crop,
     DataPath,
+    Deterministic,
     Device,
+    FinetuneLearningRate,
+    FinetuneShare,
     FoldsFile,
     GroupBy,
     ImagePattern,
     LabelNames,
     LabelPattern,
     Layout,
+    LearningRate,
+    NSegments,
+    Optimizer,
     Seed,
+    SkipCheck,
+    Spacing,
+    TargetOracle,
 )
 from voxpool_pipelines.predict_cli import SOME_FAILED, predict
+from voxpool_pipelines.train_cli import train
 
 app = typer.Typer(
     name="voxpool",
@@ -40,6 +57,9 @@ app.add_typer(bench_app, name="bench", help="Measure this machine: correctness f
 add_image_commands(app)
 add_about_commands(app)
 app.command()(predict)
+app.command()(train)
+app.command()(export)
+app.command("import")(import_)
 
 
 @app.callback(invoke_without_command=True)
@@ -90,31 +110,31 @@ def crossval(
     group_by: GroupBy = "subject",
     nets: Annotated[str, typer.Option(help="Networks: voxresnet segresnet guided_voxresnet.")] = "voxresnet",
     init: Annotated[str | None, typer.Option(help="Fine-tune this model package too; bundled: the one here.")] = None,
-    convention: Annotated[str, typer.Option(help="How its classes merge: ventricles-only or all-csf.")] = (
-        "ventricles-only"
-    ),
+    convention: Convention = "ventricles-only",
     reductions: Annotated[str, typer.Option(help="VoxResNet's factors f.")] = "1 4 8",
     heads: Annotated[str, typer.Option(help="base v1 v2 v3.")] = "base v1 v2 v3",
     segments: Annotated[str, typer.Option(help="Kinds of supervoxels: block slic.")] = "block slic",
     control: Annotated[bool, typer.Option(help="Train the base on for the heads' share, to compare with.")] = True,
     iterations: Annotated[int | None, typer.Option(help="Training steps per network and fold.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Training time per network and fold, instead.")] = None,
-    finetune_share: Annotated[float, typer.Option(help="Steps of a head, as a share of the base's.")] = 0.25,
-    crop: Annotated[int, typer.Option(help="Side of a training crop in voxels.")] = 96,
+    finetune_share: FinetuneShare = 0.25,
+    crop: Crop = 96,
     batch_size: Annotated[int, typer.Option(help="Crops per step.")] = 1,
-    optimizer: Annotated[str, typer.Option(help="adam or sgd.")] = "adam",
-    learning_rate: Annotated[float, typer.Option(help="Learning rate of the base at the start.")] = 4e-3,
-    finetune_learning_rate: Annotated[float, typer.Option(help="Learning rate of a head at the start.")] = 1e-3,
-    auxiliary_weight: Annotated[float, typer.Option(help="Weight of deep supervision at the start.")] = 0.3,
-    n_segments: Annotated[int | None, typer.Option(help="Supervoxels per volume; else chosen by the oracle.")] = None,
-    target_oracle: Annotated[float, typer.Option(help="Oracle Dice that the supervoxels shall reach.")] = 0.95,
-    compactness: Annotated[str, typer.Option(help="Compactness of SLIC; auto: choose it with the number.")] = "0.1",
-    spacing: Annotated[str, typer.Option(help="Working voxel size: auto, native or mm, such as '1 1 1'.")] = "auto",
+    optimizer: Optimizer = "adam",
+    learning_rate: LearningRate = 4e-3,
+    finetune_learning_rate: FinetuneLearningRate = 1e-3,
+    auxiliary_weight: AuxiliaryWeight = 0.3,
+    n_segments: NSegments = None,
+    target_oracle: TargetOracle = 0.95,
+    compactness: Compactness = "0.1",
+    spacing: Spacing = "auto",
     seed: Seed = 0,
-    deterministic: Annotated[bool, typer.Option(help="Byte-identical results from run to run.")] = False,
-    amp: Annotated[str, typer.Option(help="bfloat16: auto, bf16 or off.")] = "auto",
+    deterministic: Deterministic = False,
+    amp: Amp = "auto",
     device: Device = "auto",
-    skip_check: Annotated[bool, typer.Option(help="Do not verify the data set first.")] = False,
+    engine: Annotated[str, typer.Option(help="serial, dask or tcp://HOST:PORT of a Dask scheduler.")] = "serial",
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes of dask; by default one per processor.")] = None,
+    skip_check: SkipCheck = False,
 ) -> None:
     """Cross-validate networks and supervoxel heads on a data set and write the report."""
     from voxpool_pipelines.config import parse_config
@@ -141,7 +161,7 @@ def crossval(
         n_segments=n_segments,
         target_oracle=target_oracle,
         compactness=compactness,
-        spacing=spacing if spacing in ("auto", "native") else words(spacing, float, "--spacing"),
+        spacing=spacing_of(spacing),
         group_by_subject=_grouped(group_by),
         seed=seed,
         deterministic=deterministic,
@@ -162,7 +182,7 @@ def crossval(
     from voxpool_pipelines.crossval import crossval as run_crossval
     from voxpool_pipelines.report import write_report
 
-    run_crossval(dataset, splits, config, out=out, device=device, console=console)
+    run_crossval(dataset, splits, config, out=out, device=device, console=console, engine=engine, workers=workers)
     paths = write_report(out)
     console.print(f"report: {paths.html}", highlight=False, markup=False, soft_wrap=True)
 
@@ -302,28 +322,14 @@ def main() -> NoReturn:
     """Run the command; a user's mistake ends in one sentence and its exit code."""
     # huge pages spare most page faults of fresh tensors; torch reads this when it is imported
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    interruptions: list[VoxpoolError] = []
-
-    def interrupt(number: int, _frame: object) -> NoReturn:
-        interrupted = Cancelled("interrupted; the same command goes on where it stopped")
-        interrupted.exit_code = 128 + number
-        interruptions.append(interrupted)
-        raise interrupted
-
-    signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGTERM, interrupt)
+    listen()
     try:
-        app(join_lists(sys.argv[1:]))
-    except VoxpoolError as error:
-        _end(error)
-    except Exception:
-        # numba's compiler, interrupted in a callback of LLVM, fails with an error of its own
-        if not interruptions:
+        try:
+            app(join_lists(sys.argv[1:]))
+        except Exception:  # of whatever kind: it may be what came of an interruption that was lost
+            stop_if_interrupted()
             raise
-        _end(interruptions[0])
+    except (Interrupted, VoxpoolError) as error:
+        typer.echo(f"voxpool: {error}", err=True)
+        sys.exit(error.exit_code)
     sys.exit(0)
-
-
-def _end(error: VoxpoolError) -> NoReturn:
-    typer.echo(f"voxpool: {error}", err=True)
-    sys.exit(error.exit_code)

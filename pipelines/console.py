@@ -38,12 +38,13 @@ def show_training(update: Update, state: "Training") -> None:
 
 
 @contextmanager
-def task(console: Console, name: str) -> Iterator[Update]:
+def task(console: Console, name: str, *, say_done: bool = True) -> Iterator[Update]:
     """Show one piece of work.
 
     Args:
         console: Where to show it.
         name: What is done.
+        say_done: Whether to end with a line that says how long it took.
 
     Yields:
         A function to call with the fraction done and a short text (loss, Dice, time left).
@@ -67,4 +68,5 @@ def task(console: Console, name: str) -> Iterator[Update]:
                 console.print(f"{name}: {100 * fraction:.0f} % {text}", highlight=False, soft_wrap=True)
 
         yield line
-    console.print(f"{name}: done in {clock(time.perf_counter() - start)}", highlight=False, soft_wrap=True)
+    if say_done:
+        console.print(f"{name}: done in {clock(time.perf_counter() - start)}", highlight=False, soft_wrap=True)

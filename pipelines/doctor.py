@@ -23,6 +23,7 @@ Verdict = Literal["ok", "missing", "wrong"]
 EXTRAS = {
     "viewer": (("napari", "magicgui", "platformdirs", "SimpleITK"), "pip install 'voxpool[napari]'"),
     "DICOM": (("SimpleITK", "pydicom", "highdicom"), "pip install 'voxpool[dicom]'"),
+    "ONNX": (("onnx", "onnxscript"), "pip install 'voxpool[export]'"),
     "several processes": (("distributed", "dask_jobqueue"), "pip install 'voxpool[scale]'"),
 }
 # libraries of the system that Qt loads, and the packages of Debian that have them

@@ -7,10 +7,11 @@ import numpy as np
 from rich.console import Console
 
 from voxpool.data import Case, Dataset
-from voxpool.errors import Cancelled, InputError, VoxpoolError
+from voxpool.errors import InputError, VoxpoolError
 from voxpool.io import read_labels, write_json, write_text
 from voxpool.metrics import score_case
 from voxpool_pipelines.console import task
+from voxpool_pipelines.interruptions import stop_if_interrupted
 
 COLUMNS = ("case_id", "class", "dice", "hd95_mm", "assd_mm", "volume_ml", "target_volume_ml", "status")
 
@@ -42,9 +43,8 @@ def evaluate(predictions: Path, dataset: Dataset, *, out: Path, console: Console
                 if case.id not in found:
                     raise InputError(f"no prediction {case.id}.nii.gz in {predictions}; segment that case too")
                 rows += _score(case, found[case.id], dataset.label_names)
-            except Cancelled:
-                raise
             except VoxpoolError as error:
+                stop_if_interrupted()
                 failed += 1
                 console.print(f"{case.id}: failed: {error}", highlight=False, markup=False, soft_wrap=True)
             update((number + 1) / len(dataset.cases), case.id)

@@ -12,7 +12,7 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 def reset_peak() -> None:
     """Begin to measure anew, where the system allows it: on Linux."""
     with suppress(OSError):  # elsewhere the peak is that of the process since its start
-        _RESET.write_text("5")  # forgets the largest resident size so far
+        _RESET.write_text("5", encoding="utf-8")  # forgets the largest resident size so far
     if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
 
@@ -27,7 +27,7 @@ def peak_gigabytes() -> dict[str, float]:
 
 def _resident() -> int:
     try:
-        lines = _STATUS.read_text().splitlines()
+        lines = _STATUS.read_text(encoding="utf-8").splitlines()
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
     except (OSError, StopIteration, ValueError):
         memory = psutil.Process().memory_info()

@@ -16,7 +16,7 @@ def predict(
         list[Path],
         typer.Argument(
             metavar="INPUT...",
-            help="Volumes (NIfTI, MGZ, NRRD, MHA), DICOM folders, folders of them, manifests, BIDS data sets.",
+            help="Volumes (NIfTI, Analyze, MGZ, NRRD, MHA), DICOM folders, folders of them, manifests, BIDS data sets.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the label maps; give it again to go on.")],
@@ -41,6 +41,9 @@ def predict(
     max_gb: Annotated[float, typer.Option(help="Largest volume in memory, in 10^9 bytes.")] = 4.0,
     engine: Annotated[str, typer.Option(help="auto, serial, dask or tcp://HOST:PORT of a Dask scheduler.")] = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes of dask; by default by memory.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads per scan; by default one for more than four scans, else all.")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="JSON file that tells of the whole run.")] = None,
     record_paths: Annotated[
         bool, typer.Option("--record-paths", help="Name the inputs with their folders in the JSON files.")
@@ -50,12 +53,18 @@ def predict(
     """Segment volumes and DICOM series: a label map on each input's grid and a JSON file with the volumes in mL."""
     from rich.console import Console
 
-    from voxpool_pipelines.predict import predict as run_predict
     from voxpool_pipelines.privacy import keep_private
+    from voxpool_pipelines.scale import AUTO, DASK, PROGRAMS, import_early, suits_many
     from voxpool_pipelines.scans import list_scans
-    from voxpool_pipelines.segment_scan import PredictOptions
 
     keep_private()
+    scans = list_scans(inputs, image)
+    if device in ("auto", "cpu") and suits_many(len(scans)) and engine in (AUTO, DASK):
+        import_early(PROGRAMS, threads=threads or 1)
+    # torch and MONAI are loaded only now: seconds, in which the workers' programs are loaded too
+    from voxpool_pipelines.predict import predict as run_predict
+    from voxpool_pipelines.segment_scan import PredictOptions
+
     options = PredictOptions(
         model=model,
         device=device,
@@ -69,11 +78,12 @@ def predict(
         prefer=prefer,
         nan_to_zero=nan_to_zero,
         max_gb=max_gb,
+        threads=threads,
         overwrite=overwrite,
         record_paths=record_paths,
     )
     failed = run_predict(
-        list_scans(inputs, image),
+        scans,
         options,
         out=out,
         console=Console(),

@@ -15,8 +15,8 @@ _FIELDS = re.compile(
     r"Accession ?Number|Study ?(?:ID|Description)|(?:Study|Series|SOP) ?Instance ?UID|descrip|aux_file|db_name|"
     r"intent_name)(?P<mark>['\"]?\s*[:=]\s*)(?P<value>'[^'\n]*'|\"[^\"\n]*\"|[^\s,;\n]+)"
 )
-# pydicom quotes the value that it complains about
-_VALUES = re.compile(r"(?P<what>[Vv]alue\b[^'\"\n]{0,40})(?P<quote>['\"]).*?(?P=quote)")
+# pydicom and highdicom quote the value that they complain about
+_VALUES = re.compile(r"(?P<what>(?:[Vv]alue|[Ss]tring)\b[^'\"\n]{0,40})(?P<quote>['\"]).*?(?P=quote)")
 # names as DICOM writes them: family^given
 _NAMES = re.compile(r"\b[^\W\d_]+\^[^\W\d_]+(?:\^[^\W\d_]*)*")
 

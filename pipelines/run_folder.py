@@ -119,9 +119,14 @@ def versions() -> dict[str, str]:
     }
 
 
-def fold_folder(run: Path, variant: Variant, fold: int) -> Path:
-    """Where a variant's fold lies."""
-    return run / "variants" / variant.id / f"fold{fold}"
+def fold_name(fold: int | None) -> str:
+    """What a fold is called in words; None is a training on all cases."""
+    return "all cases" if fold is None else f"fold {fold}"
+
+
+def fold_folder(run: Path, variant: Variant, fold: int | None) -> Path:
+    """Where a variant's fold lies, or what it is trained to on all cases."""
+    return run / "variants" / variant.id / ("all" if fold is None else f"fold{fold}")
 
 
 def read_json(path: Path) -> Any:

@@ -1,10 +1,13 @@
 """Many tasks on several processes or on a cluster: state lies on disk, not in here."""
 
 import logging
+import multiprocessing
 import os
+import pickle
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,12 +16,29 @@ from typing import Any, Generic, TypeVar
 
 from voxpool.errors import ResourceError, UsageError
 
-SERIAL, DASK = "serial", "dask"
+AUTO, SERIAL, DASK = "auto", "serial", "dask"
+SERIAL_TASKS = 4
+"""Up to so many tasks "auto" takes this process alone: others would have to load the model first."""
+
+PROGRAMS = (
+    "voxpool_pipelines.segment_scan",
+    "voxpool.kernels.pool_numba",
+    "voxpool.kernels.slic_numba",
+    "torch._dynamo",
+)
+"""What a segmentation imports: the kernels when they are first called, torch's tracer with the first custom op."""
+
 MOST_DEATHS = 2
 """How many worker processes a task may take down before it is given up, less one."""
 
 _AHEAD = 2  # tasks per worker that wait at the scheduler, so that no worker waits for the driver
+# processes that are forked need not import everything again; Windows cannot
+_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 _SETTINGS = {
+    "distributed.worker.multiprocessing-method": _METHOD,
+    # looking at the work a hundred times per second took a fifth of it
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.system-monitor.interval": "5s",
     "distributed.scheduler.allowed-failures": MOST_DEATHS,
     "distributed.scheduler.worker-saturation": 1.0,  # a task that kills its worker takes no other one with it
     "distributed.worker.daemon": False,
@@ -75,6 +95,29 @@ def has_dask() -> bool:
     return find_spec("distributed") is not None
 
 
+def suits_many(tasks: int) -> bool:
+    """Whether "auto" deals so many tasks to several processes."""
+    return tasks > SERIAL_TASKS and has_dask()
+
+
+def import_early(modules: Sequence[str], *, threads: int = 1) -> None:
+    """Start the process that the workers of "dask" are forked from, if it does not run yet.
+
+    It imports what they need, once for all, while this process goes on.
+
+    Args:
+        modules: As in `run_tasks`, which must get the same.
+        threads: As in `run_tasks`.
+    """
+    if _METHOD != "forkserver":
+        return
+    from multiprocessing.forkserver import ensure_running  # Windows has none
+
+    with _deaf_to_interrupts(), _environment(threads):
+        multiprocessing.set_forkserver_preload(["distributed", *modules])
+        ensure_running()
+
+
 def run_tasks(
     work: Callable[[T], R],
     tasks: Mapping[str, T],
@@ -82,11 +125,13 @@ def run_tasks(
     engine: str,
     workers: int = 1,
     memory_gb: float | None = None,
-) -> Iterator[Done[R]]:
+    threads: int = 1,
+    modules: Sequence[str] = (),
+) -> Generator[Done[R], None, None]:
     """Do tasks, and give what each came to, in the order in which they end.
 
     A task may be done twice: where a process is killed, the task in flight is given to another one. So it must be
-    harmless to repeat, and what it gives should be small: results belong into files.
+    harmless to repeat, and what it gives should be small: results belong into files. What it gave first counts.
 
     Args:
         work: What to do with a task; for other processes it must be importable by name, or a `partial` of such.
@@ -94,6 +139,8 @@ def run_tasks(
         engine: "dask" for processes of this machine, or the address of a scheduler; see `check_engine`.
         workers: Number of processes, for "dask".
         memory_gb: Memory that each may take before it is ended, in 10^9 bytes, for "dask"; None for its share.
+        threads: Threads of libraries that read their number from the environment, for "dask".
+        modules: What the work needs, imported once for all processes of "dask", where the system can fork.
 
     Raises:
         ResourceError: If the scheduler cannot be reached.
@@ -103,17 +150,20 @@ def run_tasks(
 
     # a worker that dies is told of as what became of its task
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    with dask.config.set(_settings()), ExitStack() as stack:
+    with dask.config.set(_SETTINGS), ExitStack() as stack:
         if engine == DASK:
             limit = "auto" if memory_gb is None else int(memory_gb * 1e9)
+            import_early(modules, threads=threads)
             # nobody but this machine can reach the scheduler, which runs what it is sent
-            with _deaf_to_interrupts():
+            with _deaf_to_interrupts(), _environment(threads):
                 cluster = LocalCluster(
                     n_workers=workers,
                     threads_per_worker=1,
                     memory_limit=limit,
                     host="127.0.0.1",
                     dashboard_address=None,
+                    # any free port: of one that another run has, a user would be warned
+                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
                     silence_logs=logging.CRITICAL,
                 )
             stack.enter_context(cluster)
@@ -128,11 +178,14 @@ def run_tasks(
             workers = len(client.scheduler_info(n_workers=-1)["workers"])
         waiting = iter(tasks.items())
         names: dict[str, str] = {}
+        results: dict[str, bytes] = {}
+        topic = f"voxpool-{uuid.uuid4().hex}"
+        client.subscribe_topic(topic, lambda event: results.setdefault(*event[1]))
 
         def submit(count: int) -> list[Any]:
             futures = []
             for name, task in islice(waiting, count):
-                future = client.submit(work, task, key=f"voxpool-{name}", pure=False, retries=0)
+                future = client.submit(_send, work, task, name, topic, key=f"voxpool-{name}", pure=False, retries=0)
                 names[future.key] = name
                 futures.append(future)
             return futures
@@ -140,10 +193,11 @@ def run_tasks(
         # not all at once: the driver's memory does not grow with their number
         running = as_completed(submit(max(1, workers) * _AHEAD))
         for future in running:
-            yield _outcome(names.pop(future.key), future)
-            future.release()  # or its result would be made again, should the process that holds it die
+            done = _outcome(names.pop(future.key), future, results)
+            future.release()  # or it would be done again, should the process that did it die
             for other in submit(1):
                 running.add(other)
+            yield done
 
 
 @contextmanager
@@ -159,12 +213,23 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _outcome(name: str, future: Any) -> Done[Any]:
+def _send(work: Callable[[T], R], task: T, name: str, topic: str) -> None:
+    """Do a task and send what it gave through the scheduler, which passes it on before it tells of the task's end.
+
+    Dask leaves results in the processes; what was finished would be lost with one that dies in the next task, and
+    asking for it then can wait for ever.
+    """
+    from distributed import get_worker
+
+    get_worker().log_event(topic, (name, pickle.dumps(work(task))))
+
+
+def _outcome(name: str, future: Any, results: dict[str, bytes]) -> Done[Any]:
     from distributed import KilledWorker
 
-    error = future.exception() if future.status == "error" else None
-    if error is None:
-        return Done(name, future.result())
+    if name in results:
+        return Done(name, pickle.loads(results.pop(name)))
+    error = future.exception()
     if isinstance(error, KilledWorker):
         return Done(
             name,
@@ -175,13 +240,18 @@ def _outcome(name: str, future: Any) -> Done[Any]:
     raise error
 
 
-def _settings() -> dict[str, Any]:
-    """Each process computes with as many threads as one alone would.
-
-    The sums of a convolution are rounded differently with another number of threads, and the labels shall be the same
-    bytes for every number of processes. Threads that wait leave the processor to those of the others.
-    """
-    threads = dict.fromkeys(_THREADS, os.environ.get("OMP_NUM_THREADS", str(os.cpu_count() or 1)))
+@contextmanager
+def _environment(threads: int) -> Iterator[None]:
+    """What processes started within find: so many threads, which leave the processor to others while they wait."""
     quiet = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
-    # memory goes back to the system early
-    return _SETTINGS | {"distributed.nanny.pre-spawn-environ": threads | quiet | {"MALLOC_TRIM_THRESHOLD_": "65536"}}
+    wanted = dict.fromkeys(_THREADS, str(threads)) | quiet
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

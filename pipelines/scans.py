@@ -1,19 +1,23 @@
 """What `voxpool predict` is given: files, folders, DICOM series, manifests and BIDS data sets, as scans with names."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from voxpool.data import find_dataset
 from voxpool.errors import InputError, UsageError
-from voxpool.io import file_sha256, is_dicom_file, stem
+from voxpool.io import file_sha256, files_of, is_dicom_file, stem
 
 _MANIFESTS = (".csv", ".tsv")
 _BIDS_MARK = "dataset_description.json"
 _BIDS_IMAGES = "*_T1w.nii*"
 _BIDS_DERIVED = {"derivatives", "sourcedata", "code"}
 """Folders of a BIDS data set that hold no scans of its subjects."""
+
+MOST_BYTES_OF_A_NAME = 230
+"""File systems take 255; outputs are called `<name>_uncertainty.nii.gz` and the like."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ def list_scans(inputs: Sequence[Path], pattern: str | None = None) -> list[Scan]
         pattern: Of the files to take from folders; by default all, and `*_T1w.nii*` of BIDS.
 
     Raises:
-        InputError: If a folder holds no scan, or a manifest cannot be read.
+        InputError: If an input is missing, a folder holds no scan, or a manifest cannot be read.
         UsageError: If two scans would get the same name.
     """
     scans: list[Scan] = []
@@ -60,6 +64,8 @@ def list_scans(inputs: Sequence[Path], pattern: str | None = None) -> list[Scan]
             scans += [Scan(case.id, case.images) for case in cases]
         elif path.is_dir():
             scans += [_scan(inside) for inside in _inside(path, pattern)]
+        elif not os.path.lexists(path):  # a slip of the pen; in a manifest it is one case among others
+            raise InputError(f"{path}: no such file; check the name (E101)")
         else:
             scans.append(_scan(path))
     _check_names(scans)
@@ -70,19 +76,13 @@ def sha256_of(scan: Scan, series: str | None = None) -> str:
     """Of a scan's file; of several files, or of a DICOM folder and the series chosen of it, that of their checksums.
 
     Raises:
-        InputError: If a file is missing.
+        InputError: If a file is missing, empty or of no known kind.
     """
     if scan.is_dicom:
         files = sorted(file for file in scan.paths[0].rglob("*") if file.is_file() and is_dicom_file(file))
         return _together([*(file_sha256(file) for file in files), series or ""])
-    sums = [_file_sha256(path) for path in scan.paths]
+    sums = [file_sha256(file) for path in scan.paths for file in files_of(path)]
     return sums[0] if len(sums) == 1 else _together(sums)
-
-
-def _file_sha256(path: Path) -> str:
-    if not path.is_file():
-        raise InputError(f"no such file: {path}; check the name (E101)")
-    return file_sha256(path)
 
 
 def _inside(folder: Path, pattern: str | None) -> list[Path]:
@@ -111,6 +111,11 @@ def _check_names(scans: Iterable[Scan]) -> None:
     # names that differ in case alone are one file on some systems
     taken: dict[str, Scan] = {}
     for scan in scans:
+        if len(os.fsencode(scan.name)) > MOST_BYTES_OF_A_NAME:
+            raise InputError(
+                f"the name {scan.name[:20]}... is too long for what is called after it, {MOST_BYTES_OF_A_NAME} bytes"
+                " at most; give the scan an id in a manifest (E134)"
+            )
         other = taken.setdefault(scan.name.casefold(), scan)
         if other is not scan:
             raise UsageError(

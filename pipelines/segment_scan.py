@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from voxpool import __version__
-from voxpool.errors import Cancelled, InputError, ResourceError, VoxpoolError
+from voxpool.errors import InputError, ResourceError, VoxpoolError
 from voxpool.inference import Segmentation, Segmenter
 from voxpool.io import Volume, file_sha256, read_dicom, read_volume, write_json, write_segmentation, write_volume
+from voxpool_pipelines.interruptions import stop_if_interrupted
 from voxpool_pipelines.memory import peak_gigabytes, reset_peak
 from voxpool_pipelines.privacy import keep_private, redact
 from voxpool_pipelines.run_folder import read_json, versions
@@ -42,6 +44,8 @@ class PredictOptions:
         prefer: "sform" or "qform", where the two disagree.
         nan_to_zero: Replace NaN and infinite voxels by 0.
         max_gb: Largest volume in memory, in 10^9 bytes.
+        threads: Threads that compute a scan. Sums are rounded differently with another number of them, so that a voxel
+            in millions may get another label.
         overwrite: Whether to segment again what is there already.
         record_paths: Whether the JSON files name the inputs with their folders.
     """
@@ -58,6 +62,7 @@ class PredictOptions:
     prefer: str | None = None
     nan_to_zero: bool = False
     max_gb: float = 4.0
+    threads: int | None = None
     overwrite: bool = False
     record_paths: bool = False
 
@@ -87,6 +92,8 @@ def new_record(name: str, options: PredictOptions, model_sha256: str) -> dict[st
 def segment_apart(scan: Scan, *, options: PredictOptions, model_sha256: str, out: Path) -> dict[str, Any]:
     """`segment_scan` in a process of its own, which must keep as silent of patients as the driver."""
     keep_private()
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
     return segment_scan(scan, options=options, model_sha256=model_sha256, out=out)
 
 
@@ -112,9 +119,10 @@ def segment_scan(
         "error" or the "warnings".
 
     Raises:
-        Cancelled: If the process was asked to end.
+        Interrupted: If the process was asked to end.
 
-    Determinism: the same scan, model and options give the same bytes of label maps, in whichever process.
+    Determinism: the same scan, model, options and number of threads give the same bytes of label maps, in whichever
+    process.
     """
     start = time.perf_counter()
     record = new_record(scan.name, options, model_sha256)
@@ -134,19 +142,23 @@ def segment_scan(
             outcome["versions"] = versions()
             outcome["outputs"] = {path.name: file_sha256(path) for path in outputs.values()}
             write_json(sidecar, {**record, **outcome})
-    except Cancelled:
-        raise
     except Exception as error:  # one bad scan, even one that shows a mistake of ours, never stops the rest
+        stop_if_interrupted()
         reason = _reason(error, scan, out)
         # where the disk is full nothing can be written down, and what an earlier run wrote is left as it is
         outcome = {"status": "failed", "error": reason}
         if not isinstance(error, ResourceError):
             outcome = note_failure(sidecar, record, reason)
+    return row_of(scan.name, outcome, again=again, seconds=time.perf_counter() - start)
+
+
+def row_of(name: str, outcome: Mapping[str, Any], *, again: bool, seconds: float | None) -> dict[str, Any]:
+    """A scan's row in the report of a run, see `segment_scan`; seconds are None where its processes died."""
     return {
-        "name": scan.name,
+        "name": name,
         "status": outcome["status"],
         "again": again,
-        "seconds": round(time.perf_counter() - start, 3),
+        "seconds": None if seconds is None else round(seconds, 3),
         "warnings": outcome.get("warnings", []),
         "error": outcome.get("error"),
     }
@@ -221,6 +233,7 @@ def _segment(
     return {
         **_outcome(found, like),
         "device": str(segmenter.device),
+        "threads": torch.get_num_threads(),
         "seconds": {stage: round(seconds, 3) for stage, seconds in stages.items()},
     }
 

@@ -181,5 +181,5 @@ def test_bad_input(prediction: np.ndarray, spacing: tuple[float, ...], wanted: s
 
 def test_importing_the_metrics_does_not_load_monai() -> None:
     code = "import sys, voxpool.metrics; print(sorted({'monai', 'torch'} & set(sys.modules)))"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
     assert answer.stdout.strip() == "[]"

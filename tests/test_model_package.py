@@ -34,7 +34,7 @@ def package(tmp_path: Path) -> Path:
     return save_package(create_net("voxresnet", reduction=8, head="v3"), INFO, tmp_path / "model")
 
 
-def _sign(package: Path) -> None:
+def sign(package: Path) -> None:
     """Checksums of what lies there now."""
     names = ("model.safetensors", "model.json")
     lines = [f"{hashlib.sha256((package / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
@@ -82,7 +82,7 @@ def test_a_changed_file_is_refused(package: Path, name: str) -> None:
 def test_a_newer_schema_is_refused(package: Path) -> None:
     info = json.loads((package / "model.json").read_text(encoding="utf-8"))
     (package / "model.json").write_text(json.dumps(info | {"schema": 2}))
-    _sign(package)
+    sign(package)
     with pytest.raises(ModelError, match="schema 2, this voxpool knows 1; upgrade voxpool"):
         load_package(package)
 
@@ -90,7 +90,7 @@ def test_a_newer_schema_is_refused(package: Path) -> None:
 @pytest.mark.parametrize("content", ["not json", "[]", '{"net": "voxresnet"}', '{"schema": 1, "extra": 2}'])
 def test_a_strange_description_is_refused(package: Path, content: str) -> None:
     (package / "model.json").write_text(content)
-    _sign(package)
+    sign(package)
     with pytest.raises(ModelError, match="no description of a model"):
         load_package(package)
 
@@ -99,7 +99,7 @@ def test_a_strange_description_is_refused(package: Path, content: str) -> None:
 def test_weights_that_do_not_fit_are_refused(package: Path, change: dict[str, object]) -> None:
     info = json.loads((package / "model.json").read_text(encoding="utf-8"))
     (package / "model.json").write_text(json.dumps(info | change))
-    _sign(package)
+    sign(package)
     with pytest.raises(ModelError, match="the weights do not fit the description"):
         load_package(package)
 
@@ -110,7 +110,7 @@ def test_a_pickle_is_not_executed(package: Path, tmp_path: Path) -> None:
             return Path.touch, (tmp_path / "executed",)
 
     (package / "model.safetensors").write_bytes(pickle.dumps(Evil()))
-    _sign(package)
+    sign(package)
     with pytest.raises(ModelError, match="do not fit the description"):
         load_package(package)
     assert not (tmp_path / "executed").exists()

@@ -64,7 +64,7 @@ def test_the_wheel_holds_every_source_and_data_file(tmp_path: Path) -> None:
 )
 def test_imports_stay_light(statement: str, absent: set[str]) -> None:
     script = f"{statement}\nimport sys\nprint(*sorted({absent!r} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.split() == []
 
 

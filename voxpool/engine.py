@@ -1,10 +1,9 @@
 """Training of a network on preprocessed cases: plain functions over a configuration."""
 
-import csv
-import io
 import math
 import time
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
@@ -12,12 +11,14 @@ from typing import Any, Literal, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from voxpool.checkpoint import load_checkpoint, save_checkpoint
 from voxpool.errors import Cancelled, ModelError, UsageError
-from voxpool.io import atomic_path, write_text
 from voxpool.losses import dice_cross_entropy, foreground_dice, segment_dice_cross_entropy, segment_foreground_dice
 from voxpool.nets import SupervoxelNet
 from voxpool.nets.heads import BaseNet
 from voxpool.ops import Supervoxels, segment_histogram
+from voxpool.ranks import current_ranks
+from voxpool.training_log import LOG_EVERY, RunningMean, TrainingLog
 
 Amp = Literal["auto", "bf16", "off"]
 Draw = Callable[[int], tuple[dict[str, Tensor], int | None]]
@@ -41,7 +42,6 @@ class Judge(Protocol):
         """The loss, a scalar, and where `score` is set the batch's Dice."""
 
 
-LOG_EVERY = 10
 # oneDNN's bfloat16 weight gradients of a 3x3x3 convolution over 2x2x2 voxels are NaN (torch 2.13)
 BF16_COARSEST = 4
 
@@ -156,6 +156,10 @@ def train(
     What `draw` gives for a step must depend on nothing but the step; then a resumed training gives the same weights
     as an uninterrupted one. No validation data are used: the weights of the last step count.
 
+    Several processes, joined by `torch.distributed` (see `voxpool.ranks`), train together: each takes a batch of its
+    own, and all take the mean of their gradients, so a step sees as many batches as there are processes. The folder
+    must be one for all; the first process writes into it and calls `progress`.
+
     Args:
         net: Network, with its initial weights; changed in place.
         draw: Gives the batch of a step, see `voxpool.batches`; with "segments" for a `SupervoxelNet`.
@@ -175,51 +179,46 @@ def train(
         ModelError: If the checkpoint found is of another configuration or damaged.
         Cancelled: If `cancelled` said so.
 
-    Determinism: bit-equal from run to run on one machine and number of threads; on a GPU only under
+    Determinism: bit-equal from run to run on one machine, number of threads and of processes; on a GPU only under
     `torch.use_deterministic_algorithms(True)`.
     """
-    stride = cast(BaseNet, net).stride
-    if any(size % stride for size in config.crop):
-        raise UsageError(f"the crop must be a multiple of {stride} voxels per axis, got {config.crop}")
     device = torch.device(device)
     bf16 = use_bf16(config.amp, device)
-    if bf16 and min(config.crop) < BF16_COARSEST * stride:
-        raise UsageError(
-            f"a crop of {min(config.crop)} voxels is {min(config.crop) // stride} at the network's coarsest scale,"
-            f" where bfloat16 gradients can become NaN; take at least {BF16_COARSEST * stride}, or amp off"
-        )
+    _check_crop(config, cast(BaseNet, net).stride, bf16)
+    ranks = current_ranks()
     to_device(net, device).train()
     optimizer = _optimizer(net, config)
-    state = _resume(folder / "checkpoint.pt", net, optimizer, config)
+    plan = config.as_dict() | ({"processes": ranks.world} if ranks.world > 1 else {})
+    state = load_checkpoint(folder / "checkpoint.pt", net, optimizer, plan)
     done, seconds = state["iteration"], state["seconds"]
-    log = _TrainingLog(folder, done)
-    running = _RunningMean(state["loss"], state["dice"])
-    session_start, first = time.perf_counter(), done
-    saved = session_start
+    ranks.check_alike(done)
+    judged = ranks.together(_Judged(net, judge or step_loss))
+    log = TrainingLog(folder, done) if ranks.leads else None
+    running = RunningMean(state["loss"], state["dice"])
+    session_start = saved = time.perf_counter()
+    first = done
 
     def save() -> None:
-        elapsed = seconds + time.perf_counter() - session_start
-        _save(folder / "checkpoint.pt", net, optimizer, config, done, elapsed, running)
+        if ranks.leads:
+            elapsed = seconds + time.perf_counter() - session_start
+            save_checkpoint(folder / "checkpoint.pt", net, optimizer, plan, done, elapsed, running)
 
-    try:
+    with closing(log) if log else nullcontext():
         while done < config.iterations:
             if cancelled and cancelled():
                 save()
                 raise Cancelled(
                     f"training stopped after {done} of {config.iterations} iterations; run it again to go on"
                 )
-            rate = config.learning_rate * (1 - done / config.iterations) ** config.poly_power
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            rate = _set_rate(optimizer, config, done)
             # dropout too depends on nothing but the step
-            torch.manual_seed((config.seed << 32) + done)
-            batch, num_segments = draw(done)
+            number = done * ranks.world + ranks.rank
+            torch.manual_seed((config.seed << 32) + number)
+            batch, num_segments = draw(number)
             batch = _placed(batch, device, memory_format(net))
             auxiliary = config.auxiliary_weight * (1 - done / config.iterations)
             score = done % LOG_EVERY == 0
-            loss, dice = _step(
-                judge or step_loss, net, optimizer, batch, num_segments, auxiliary=auxiliary, bf16=bf16, score=score
-            )
+            loss, dice = _step(judged, optimizer, batch, num_segments, auxiliary=auxiliary, bf16=bf16, score=score)
             done += 1
             running.add(loss, dice)
             if not math.isfinite(loss):
@@ -227,7 +226,7 @@ def train(
                     f"the loss became {loss} at iteration {done}; lower the learning rate (now {config.learning_rate})"
                 )
             now = time.perf_counter()
-            if done % LOG_EVERY == 0 or done == config.iterations:
+            if log and (done % LOG_EVERY == 0 or done == config.iterations):
                 log.add(done, running, rate)
                 if progress:
                     left = (now - session_start) / (done - first) * (config.iterations - done)
@@ -235,10 +234,25 @@ def train(
             if now - saved > checkpoint_seconds:
                 save()
                 saved = now
-    finally:
-        log.close()
     save()
     return TrainResult(done, seconds + time.perf_counter() - session_start, running.loss)
+
+
+def _check_crop(config: TrainConfig, stride: int, bf16: bool) -> None:
+    if any(size % stride for size in config.crop):
+        raise UsageError(f"the crop must be a multiple of {stride} voxels per axis, got {config.crop}")
+    if bf16 and min(config.crop) < BF16_COARSEST * stride:
+        raise UsageError(
+            f"a crop of {min(config.crop)} voxels is {min(config.crop) // stride} at the network's coarsest scale,"
+            f" where bfloat16 gradients can become NaN; take at least {BF16_COARSEST * stride}, or amp off"
+        )
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, done: int) -> float:
+    rate = config.learning_rate * (1 - done / config.iterations) ** config.poly_power
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    return rate
 
 
 def _placed(batch: dict[str, Tensor], device: torch.device, layout: torch.memory_format) -> dict[str, Tensor]:
@@ -247,18 +261,30 @@ def _placed(batch: dict[str, Tensor], device: torch.device, layout: torch.memory
 
 
 def _step(
-    judge: Judge,
-    net: nn.Module,
+    judged: nn.Module,
     optimizer: torch.optim.Optimizer,
     batch: dict[str, Tensor],
     num_segments: int | None,
     **options: Any,
 ) -> tuple[float, float | None]:
     optimizer.zero_grad(set_to_none=True)
-    loss, dice = judge(net, batch, num_segments, **options)
+    loss, dice = judged(batch, num_segments, **options)
     loss.backward()
     optimizer.step()
     return float(loss.detach()), dice
+
+
+class _Judged(nn.Module):
+    """A network and what is made of a batch as one module, as `DistributedDataParallel` needs it."""
+
+    def __init__(self, net: nn.Module, judge: Judge) -> None:
+        super().__init__()
+        self.net, self.judge = net, judge
+
+    def forward(
+        self, batch: dict[str, Tensor], num_segments: int | None, **options: Any
+    ) -> tuple[Tensor, float | None]:
+        return self.judge(self.net, batch, num_segments, **options)
 
 
 def step_loss(
@@ -314,87 +340,3 @@ def _optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     if config.optimizer == "sgd":
         return torch.optim.SGD(net.parameters(), config.learning_rate, momentum=0.9, weight_decay=config.weight_decay)
     return torch.optim.Adam(net.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-
-
-class _RunningMean:
-    """Exponential means of loss and Dice, for progress and log."""
-
-    DECAY = 0.95
-
-    def __init__(self, loss: float, dice: float) -> None:
-        self.loss, self.dice = loss, dice
-
-    def add(self, loss: float, dice: float | None) -> None:
-        self.loss = self._mix(self.loss, loss, self.DECAY)
-        if dice is not None and not math.isnan(dice):
-            self.dice = self._mix(self.dice, dice, self.DECAY**LOG_EVERY)
-
-    @staticmethod
-    def _mix(mean: float, value: float, decay: float) -> float:
-        return value if math.isnan(mean) else decay * mean + (1 - decay) * value
-
-
-class _TrainingLog:
-    """`log.csv` and TensorBoard events; rows of a session that was killed after its last checkpoint are dropped."""
-
-    COLUMNS = ("iteration", "loss", "dice", "learning_rate")
-
-    def __init__(self, folder: Path, done: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "log.csv"
-        rows = [list(self.COLUMNS)]
-        if done and path.exists():
-            old = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))[1:]
-            rows += [row for row in old if len(row) == len(self.COLUMNS) and int(row[0]) <= done]
-        write_text(path, "".join(",".join(row) + "\n" for row in rows))
-        self.file = path.open("a", encoding="utf-8")
-        self.events = SummaryWriter(folder / "tensorboard", purge_step=done)
-
-    def add(self, iteration: int, running: _RunningMean, rate: float) -> None:
-        self.file.write(f"{iteration},{running.loss:.6f},{running.dice:.6f},{rate:.6g}\n")
-        self.file.flush()
-        self.events.add_scalar("loss", running.loss, iteration)
-        self.events.add_scalar("dice", running.dice, iteration)
-        self.events.add_scalar("learning_rate", rate, iteration)
-
-    def close(self) -> None:
-        self.file.close()
-        self.events.close()
-
-
-def _save(
-    path: Path,
-    net: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    config: TrainConfig,
-    done: int,
-    seconds: float,
-    running: _RunningMean,
-) -> None:
-    state = {
-        "config": config.as_dict(),
-        "iteration": done,
-        "seconds": float(seconds),
-        "loss": float(running.loss),
-        "dice": float(running.dice),
-        "net": net.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    with atomic_path(path) as part:
-        torch.save(state, part)
-
-
-def _resume(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, config: TrainConfig) -> dict[str, Any]:
-    if not path.exists():
-        return {"iteration": 0, "seconds": 0.0, "loss": float("nan"), "dice": float("nan")}
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch reports damage as RuntimeError, UnpicklingError, EOFError and others
-        raise ModelError(f"{path.name} cannot be read ({error}); delete it to train from the start") from error
-    if state["config"] != config.as_dict():
-        raise ModelError(f"{path.name} is of a training with other options; delete it or use another run folder")
-    net.load_state_dict(state["net"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state

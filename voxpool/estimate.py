@@ -13,7 +13,7 @@ from torch import Tensor
 
 from voxpool.inference import Segmenter, base_of
 from voxpool.io import Geometry
-from voxpool.nets import GuidedVoxResNet
+from voxpool.nets import GuidedVoxResNet, MonaiNet
 from voxpool.nets.guide import channels, look
 from voxpool.nets.heads import BaseNet
 from voxpool.supervoxels import blocks
@@ -62,15 +62,17 @@ class Speed:
 
 
 def measure_speed(segmenter: Segmenter) -> Speed:
-    """Time a segmenter on a small cube of noise: a second or two."""
+    """Time a segmenter on a small cube of noise, or on one window of a network that has windows: a second or two."""
     generator = torch.Generator().manual_seed(0)
     guided = segmenter.guided
     inputs = channels(guided.context_classes) if guided else len(segmenter.info.channels)
-    cube = torch.rand(inputs, TRIAL, TRIAL, TRIAL, generator=generator)
+    net = base_of(segmenter.nets[0])
+    shape, voxels = (net.roi_size, math.prod(net.step)) if isinstance(net, MonaiNet) else ((TRIAL,) * 3, TRIAL**3)
+    cube = torch.rand(inputs, *shape, generator=generator)
     segments = np.asarray(blocks((TRIAL,) * 3, size=8))
     if segmenter.info.supervoxels is not None and segmenter.info.supervoxels.per_coarse is not None:
         segments = np.stack([segments, np.asarray(blocks((TRIAL,) * 3, size=16))])
-    worked = _fastest(lambda: _ask(segmenter, cube, segments)) / TRIAL**3
+    worked = _fastest(lambda: _ask(segmenter, cube, segments)) / voxels
     whole = 0.0
     if guided:
         side = 2 * TRIAL  # it is looked at in a coarser grid
@@ -92,7 +94,8 @@ def estimate(segmenter: Segmenter, geometry: Geometry, speed: Speed, *, shown: f
     step = segmenter.info.preprocess.spacing or geometry.ras().spacing
     extent = stored * geometry.voxel_volume_ml * 1000
     whole = extent / math.prod(step)
-    worked = min(whole * shown, BRAIN_MM3 / math.prod(step)) if segmenter.guided else whole * shown
+    cropped = whole if segmenter.info.preprocess.crop_margin is None else whole * shown
+    worked = min(cropped, BRAIN_MM3 / math.prod(step)) if segmenter.guided else cropped
     seconds = _STORED_SECONDS * stored / 1e6 + speed.whole * whole + speed.worked * worked
     if segmenter.info.supervoxels is not None:
         seconds += _SUPERVOXEL_SECONDS * worked / 1e6

@@ -399,5 +399,5 @@ def select_device(device: torch.device | str) -> torch.device:
     except RuntimeError as error:
         raise UsageError(f"unknown device {device!r}; take auto, cpu, cuda or cuda:0") from error
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ResourceError("device cuda was asked for but torch finds no CUDA GPU; choose the device cpu")
+        raise ResourceError("device cuda was asked for but torch finds no CUDA GPU; choose the device cpu (E603)")
     return device

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import pydantic
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
@@ -20,6 +21,7 @@ from voxpool.data.transforms import PreprocessConfig, SupervoxelConfig
 from voxpool.errors import ModelError, UsageError, VoxpoolError
 from voxpool.io import file_sha256, write_json, write_text
 from voxpool.nets import create_net
+from voxpool.pickles import refuse_pickle
 
 SCHEMA = 1
 WEIGHTS, META, SUMS = "model.safetensors", "model.json", "SHA256SUMS"
@@ -56,7 +58,9 @@ def weights_sha256(name: Path | str) -> str:
     try:
         sums = [file_sha256(folder / WEIGHTS) for folder in package_folders(name)]
     except OSError as error:
-        raise ModelError(f"{Path(name).name} is no model package: it has no {WEIGHTS}; choose another") from error
+        raise ModelError(
+            f"{Path(name).name} is no model package: it has no {WEIGHTS}; choose another (E502)"
+        ) from error
     return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
 
 
@@ -65,7 +69,7 @@ class ModelInfo:
     """What one must know to use a model's weights.
 
     Attributes:
-        net: Name of the network in `voxpool.nets.NETS`.
+        net: Name of the network in `voxpool.nets.NETS`, or of `voxpool.nets.IMPORTED`.
         net_options: Its options, such as {"reduction": 8}.
         head: "base", "v1", "v2" or "v3".
         channels: Names of the image channels, in order.
@@ -78,7 +82,7 @@ class ModelInfo:
     """
 
     net: str
-    net_options: dict[str, int | list[int]]
+    net_options: dict[str, Any]
     head: str
     channels: tuple[str, ...]
     label_names: dict[int, str]
@@ -148,7 +152,11 @@ def save_package(net: nn.Module, info: ModelInfo | PlanarInfo, folder: Path | st
     shutil.rmtree(part, ignore_errors=True)  # of a process that was killed here
     part.mkdir(parents=True)
     try:
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+        # copies: networks that hold a layer twice share its memory, which safetensors refuses
+        weights = {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in net.state_dict().items()
+        }
         (part / WEIGHTS).write_bytes(save(weights))  # save_file keeps others from reading it
         adapter: pydantic.TypeAdapter[Any] = _INFO if isinstance(info, ModelInfo) else _PLANAR_INFO
         write_json(part / META, adapter.dump_python(info, mode="json"))
@@ -193,23 +201,28 @@ def load_planar_package(folder: Path | str) -> tuple[nn.Module, PlanarInfo]:
 
 def _load(folder: Path | str) -> tuple[nn.Module, ModelInfo | PlanarInfo]:
     folder = model_folder(folder)
+    refuse_pickle(folder)
     for name in (WEIGHTS, META, SUMS):
         if not (folder / name).is_file():
-            raise ModelError(f"{folder.name} is no model package: it has no {name}; choose a folder made by voxpool")
+            raise ModelError(
+                f"{folder.name} is no model package: it has no {name}; choose a folder made by voxpool (E502)"
+            )
     sums = {}
     for line in (folder / SUMS).read_text(encoding="utf-8").splitlines():
         digest, _, name = line.partition("  ")
         sums[name] = digest
     for name in (WEIGHTS, META):
         if sums.get(name) != file_sha256(folder / name):
-            raise ModelError(f"{folder.name}/{name} does not match its checksum; copy the model package again")
+            raise ModelError(f"{folder.name}/{name} does not match its checksum; copy the model package again (E503)")
     info = _read_info(folder / META)
     try:
         net = info.create()
         net.load_state_dict(load_file(folder / WEIGHTS))
     except (SafetensorError, RuntimeError, TypeError, VoxpoolError) as error:
         reason = str(error).splitlines()[0]
-        raise ModelError(f"{folder.name}: the weights do not fit the description ({reason}); copy it again") from error
+        raise ModelError(
+            f"{folder.name}: the weights do not fit the description ({reason}); copy it again (E504)"
+        ) from error
     return net.eval(), info
 
 
@@ -270,7 +283,7 @@ def unpack_package(archive: Path | str, folder: Path | str) -> Path:
         part.rename(folder)
     # what zipfile raises of damaged files; the last for a compression that it does not know
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise ModelError(f"{archive.name} is no zip file that can be read ({error}); copy it again") from error
+        raise ModelError(f"{archive.name} is no zip file that can be read ({error}); copy it again (E502)") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder
@@ -281,16 +294,18 @@ def _checked_members(opened: zipfile.ZipFile, name: str) -> list[zipfile.ZipInfo
     members = [member for member in opened.infolist() if not member.is_dir()]
     places = [PurePosixPath(member.filename) for member in members]
     if sorted(place.name for place in places) != sorted((WEIGHTS, META, SUMS)) or len({p.parent for p in places}) > 1:
-        raise ModelError(f"{name} must hold {WEIGHTS}, {META} and {SUMS} and nothing else; ask for the right file")
+        raise ModelError(
+            f"{name} must hold {WEIGHTS}, {META} and {SUMS} and nothing else; ask for the right file (E506)"
+        )
     for member, place in zip(members, places, strict=True):
         strange = place.is_absolute() or len(place.parts) > 2 or ".." in place.parts or "\\" in member.filename
         if strange or stat.S_ISLNK(member.external_attr >> 16):
-            raise ModelError(f"{name} holds {member.filename}, which lies elsewhere; do not use this file")
+            raise ModelError(f"{name} holds {member.filename}, which lies elsewhere; do not use this file (E506)")
         if member.flag_bits & 1:
-            raise ModelError(f"{name} is encrypted; ask for a file without password")
+            raise ModelError(f"{name} is encrypted; ask for a file without password (E506)")
         if member.file_size > MOST_BYTES:
             raise ModelError(
-                f"{name} unpacks to {member.file_size / 1e9:.3g} GB, more than {MOST_BYTES / 1e9:.3g} GB; refused"
+                f"{name} unpacks to {member.file_size / 1e9:.3g} GB, more than {MOST_BYTES / 1e9:.3g} GB (E506)"
             )
     return members
 
@@ -300,10 +315,12 @@ def _read_info(path: Path) -> ModelInfo | PlanarInfo:
         values: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         schema = values.get("schema")
         if isinstance(schema, int) and schema > SCHEMA:
-            raise ModelError(f"{path} has schema {schema}, this voxpool knows {SCHEMA}; upgrade voxpool")
+            raise ModelError(f"{path} has schema {schema}, this voxpool knows {SCHEMA}; upgrade voxpool (E505)")
         if values.get("kind") == "image":
             return _PLANAR_INFO.validate_python(values)
         return _INFO.validate_python(values)
     except (json.JSONDecodeError, AttributeError, pydantic.ValidationError) as error:
         reason = str(error).splitlines()[0]
-        raise ModelError(f"{path} is no description of a model ({reason}); copy the model package again") from error
+        raise ModelError(
+            f"{path} is no description of a model ({reason}); copy the model package again (E504)"
+        ) from error

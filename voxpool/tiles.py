@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import cast
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from voxpool.engine import memory_format
 from voxpool.errors import Cancelled, InputError, ResourceError, UsageError
-from voxpool.nets import SupervoxelNet
+from voxpool.nets import MonaiNet, SupervoxelNet
 from voxpool.nets.guided import merge_scores
 from voxpool.nets.heads import BaseNet, Reduce, join_moments
 from voxpool.ops import compact_segments, parents_of, segment_pool
@@ -132,7 +133,7 @@ def predict(
             if progress:
                 progress((number + 1) / len(tiles))
 
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16), _watched(net, tiles, progress, cancelled):
         labels = np.zeros(shape, np.uint8)
         decided = into or Decided(labels)
         if not isinstance(net, SupervoxelNet):
@@ -142,6 +143,28 @@ def predict(
         else:
             _label_supervoxels(net, inputs(), segments.reshape(-1, *shape), decided)
         return decided.labels if isinstance(decided, Decided) else labels
+
+
+def _watched(
+    net: nn.Module,
+    tiles: Sequence[Tile],
+    progress: Callable[[float], None] | None,
+    cancelled: Callable[[], bool] | None,
+) -> AbstractContextManager[None]:
+    """Tell of every window, and ask before it, where a tile has many."""
+    if not isinstance(net, MonaiNet):
+        return nullcontext()
+    total = sum(net.count_windows([part.stop - part.start for part in tile.window]) for tile in tiles)
+    numbers = itertools.count()
+
+    def before_window() -> None:
+        done = next(numbers)
+        if cancelled and cancelled():
+            raise Cancelled(f"segmentation stopped after {done} of {total} windows")
+        if progress:
+            progress(done / total)
+
+    return net.watched(before_window)
 
 
 def _label_voxels(net: nn.Module, inputs: Iterator[tuple[Tensor, Tile]], decided: Decided | Averaged) -> None:

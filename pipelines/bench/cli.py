@@ -53,6 +53,26 @@ def bench_slic(
     run_bench_slic(dataset=dataset, cases=cases, device=device, json=json, quick=quick, console=console)
 
 
+@bench_app.command("cohort")
+def bench_cohort(
+    scan: Annotated[Path, typer.Argument(metavar="SCAN", help="A volume.")],
+    model: Annotated[Path, typer.Option(help="Model package, or bundled.")] = Path("bundled"),
+    copies: Annotated[int, typer.Option(min=5, help="How many copies of the scan.")] = 200,
+    workers: Annotated[int, typer.Option(min=1, help="Processes of dask.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each engine is timed.")] = 1,
+    json: Annotated[Path | None, typer.Option(help="File for everything measured.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="SVG file: scans over time, memory over scans.")] = None,
+) -> None:
+    """Time the segmentation of a cohort by one process and by several, and watch the driver's memory."""
+    from rich.console import Console
+
+    from voxpool_pipelines.bench.cohort import run_bench_cohort
+
+    run_bench_cohort(
+        scan, model=model, copies=copies, workers=workers, rounds=rounds, console=Console(), json=json, plot=plot
+    )
+
+
 @bench_app.command("heads")
 def bench_heads(
     data: DataPath,

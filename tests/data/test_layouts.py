@@ -432,5 +432,5 @@ def test_finding_data_needs_neither_torch_nor_monai():
         "import sys\nfrom voxpool.data import check_dataset, find_dataset, make_folds, read_folds\n"
         "print(sorted({'torch', 'monai', 'numba'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.strip() == "[]"

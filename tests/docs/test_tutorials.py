@@ -63,7 +63,7 @@ def run_bash(block: Block, page: Path) -> str:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     assert done.returncode == 0, f"{page.name}:{block.line} ended with {done.returncode}:\n{done.stdout}"

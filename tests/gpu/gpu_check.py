@@ -121,7 +121,7 @@ def main() -> int:
     if options.step:
         facts = _step(options.step)()
         if "GPU_CHECK_FOUND" in os.environ:
-            Path(os.environ["GPU_CHECK_FOUND"]).write_text(json.dumps(facts))
+            Path(os.environ["GPU_CHECK_FOUND"]).write_text(json.dumps(facts), encoding="utf-8")
         return 0
     missing = [name for name in ("torch", "cupy", "numpy", "scipy", "numba") if importlib.util.find_spec(name) is None]
     if missing:

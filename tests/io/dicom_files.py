@@ -1,5 +1,6 @@
 """DICOM series made for tests."""
 
+import locale
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ def write_series(
     rotation = np.eye(3) if rotation is None else rotation
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
+    before = locale.setlocale(locale.LC_CTYPE)
     for number in range(array.shape[2])[::order]:
         if number in skip:
             continue
@@ -43,7 +45,7 @@ def write_series(
         tags = {
             "0008|0016": "1.2.840.10008.5.1.4.1.1.4",
             "0008|0060": "MR",
-            "0010|0010": "Test^Patient",
+            "0010|0010": "Janedoe",
             "0018|0050": str(SPACING[2]),
             "0010|0020": "P1",
             "0020|0052": "1.2.3.99",
@@ -61,3 +63,4 @@ def write_series(
             plane.SetMetaData(tag, value)
         writer.SetFileName(str(folder / f"{uid}-{number if order == 1 else 100 - number:03d}.dcm"))
         writer.Execute(plane)
+    locale.setlocale(locale.LC_CTYPE, before)  # GDCM leaves the process in ASCII when it writes; not when it reads

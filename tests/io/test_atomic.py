@@ -40,7 +40,7 @@ def test_a_full_disk_leaves_nothing_new(tmp_path, what, name, exists):
     if exists:
         target.write_bytes(b"the result of yesterday")
     done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, what, str(target)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", FULL_DISK, what, str(target)], capture_output=True, encoding="utf-8", check=False
     )
     assert done.returncode == 6, done.stderr
     assert f"{name}: the disk is full" in done.stdout

@@ -1,5 +1,6 @@
 """DICOM folders against SimpleITK's own reading, and what is refused."""
 
+import locale
 from pathlib import Path
 
 import highdicom
@@ -149,3 +150,10 @@ def test_a_dicom_segmentation_needs_a_series_and_a_label(tmp_path: Path, array: 
     with pytest.raises(InputError, match="is gone"):
         write_segmentation(tmp_path / "a.dcm", labels, volume, **options)
     assert not (tmp_path / "a.dcm").exists()
+
+
+def test_reading_leaves_the_locale_alone(tmp_path: Path) -> None:
+    write_series(tmp_path, np.arange(np.prod(SHAPE)).reshape(SHAPE))
+    before = locale.setlocale(locale.LC_ALL)
+    read_dicom(tmp_path)
+    assert locale.setlocale(locale.LC_ALL) == before

@@ -131,8 +131,12 @@ def test_an_empty_file(tmp_path):
         ("x.nii", gzip.compress(b"abc", mtime=0), "rename it to .nii.gz"),
         ("x.nii", struct.pack("<i", 348) + bytes(20), r"ends early, inside its header (24 of 348 bytes)"),
         ("x.nii", struct.pack("<i", 348) + bytes(600), "Analyze"),
-        ("x.nii", struct.pack("<i", 348) + bytes(340) + b"ni1\0" + bytes(99), "half of a .hdr/.img pair"),
-        ("x.png", b"\x89PNG", "unknown kind of file '.png', wanted .nii.gz, .nii, .mgz"),
+        (
+            "x.nii",
+            struct.pack("<i", 348) + bytes(340) + b"ni1\0" + bytes(99),
+            "a .hdr/.img pair; name the .img file",
+        ),
+        ("x.png", b"\x89PNG", "unknown kind of file '.png', wanted .nii.gz, .nii, .img.gz, .img, .mgz"),
         ("x.mat", b"MATLAB", "unknown kind of file '.mat'"),
     ],
 )
@@ -179,7 +183,7 @@ def test_two_dimensions(tmp_path):
 def test_several_volumes(tmp_path):
     array = np.random.default_rng(0).integers(0, 200, (*SHAPE, 5)).astype(np.int16)
     path = save(tmp_path / "x.nii.gz", array)
-    assert "is 4-D with 5 volumes, wanted one 3-D volume; choose one with volume=0 to 4" in refusal(path)
+    assert "is 4-D with 5 volumes, wanted one 3-D volume; choose one: --volume 0 to 4" in refusal(path)
     for index in (0, 2, 4):
         np.testing.assert_array_equal(read_volume(path, volume=index).array, array[..., index])
     with pytest.raises(UsageError, match="volume must be 0 to 4, got 5"):

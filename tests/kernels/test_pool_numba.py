@@ -109,8 +109,8 @@ def test_f11_rows_that_start_beyond_two_to_the_31_elements_are_read_and_written(
     ids, lanes = np.zeros(size, np.int32), (0,)
     best, where, totals = np.zeros((1, 2, 1), np.float32), np.zeros((1, 2, 1), np.int32), np.zeros((1, 2, 1))
     # a view that reaches back over all channels: its second one starts beyond 2^31
-    ends = voxels[:: channels - 1]
-    assert ends.strides[0] == 2 * (channels - 1) * size
+    ends = voxels[None, :: channels - 1]
+    assert ends.strides[1] == 2 * (channels - 1) * size
     best, where, totals = (np.repeat(a, 4, axis=2) for a in (best, where, totals))
     lanes = (0, 0, 0, 0)
     unit_numba.fill_maxima(ends, ids, 0, best, where, lanes)
@@ -118,7 +118,7 @@ def test_f11_rows_that_start_beyond_two_to_the_31_elements_are_read_and_written(
     assert where[0, 1].tolist() == [0, size - 1, size - 1, size - 1]
     unit_numba.fill_totals(ends, ids, 0, totals, lanes)
     assert totals[0, 1].tolist() == [0, 3, 3, 3]
-    unit_numba.write_voxels(best[:, :, 1:2].copy(), ids, 0, None, voxels[-1:], (0,))
+    unit_numba.write_voxels(best[:, :, 1:2].copy(), ids, 0, None, voxels[None, -1:], (0,))
     assert (voxels[-1] == 0x4000).all()
     assert not voxels[[0, -2]].any()
 
@@ -141,8 +141,8 @@ def test_pooling_works_in_a_forked_data_loader_after_it_ran_in_the_parent() -> N
 
 
 @pytest.mark.parametrize("channels_last", [False, True], ids=["contiguous", "channels-last"])
-@pytest.mark.parametrize("dtype", FLOAT_DTYPES, ids=str)
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 7, 8, 16, 19, 33])
+@pytest.mark.parametrize("dtype", FLOAT_DTYPES, ids=str)
 def test_every_width_and_tail_is_the_reference(channels: int, dtype: torch.dtype, channels_last: bool) -> None:
     generator = torch.Generator().manual_seed(channels)
     for size, num_segments in ((1, 1), (15, 3), (16, 4), (37, 60), (1000, 50)):
@@ -193,3 +193,14 @@ def test_parts_that_know_their_segments_are_joined_to_the_whole(channels: int, n
     assert torch.equal(sums, pool_ndimage.segment_sum(x, segments, num_segments, []))
     unpooled = pool_numba.unpool(maxima, segments, x, False)
     assert torch.equal(unpooled, pool_ndimage.unpool(maxima, segments, x, False))
+
+
+def test_one_compiled_form_serves_every_order_in_memory() -> None:
+    compiled = (unit_numba.fill_maxima, unit_numba.fill_totals, unit_numba.write_voxels)
+    x = torch.randn(2, 12, 40, generator=torch.Generator().manual_seed(0))
+    segments = (torch.arange(40, dtype=torch.int32) % 5).repeat(2, 1)
+    everything(x[:, :8].contiguous(), segments, 5)
+    forms = [len(function.signatures) for function in compiled]
+    for other in (x[:, :8], layout.arrange(x[:, :8], channels_last=True)):
+        everything(other, segments, 5)
+    assert [len(function.signatures) for function in compiled] == forms

@@ -70,14 +70,15 @@ def test_a_users_setting_of_huge_pages_holds(setting: str | None, monkeypatch: p
     monkeypatch.delenv("THP_MEM_ALLOC_ENABLE", raising=False)
     if setting is not None:
         monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", setting)
-    tensor = hugepages.advise(torch.empty(64 << 20, dtype=torch.uint8))
+    # a mapping of its own: what malloc hands out may lie where huge pages were asked for earlier
+    buffer = mmap.mmap(-1, 64 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    tensor = hugepages.advise(torch.frombuffer(buffer, dtype=torch.uint8))
     available = os.path.exists("/sys/kernel/mm/transparent_hugepage")
     assert _huge_pages(tensor.data_ptr() + (32 << 20)) == (setting is None and available)
 
 
 def test_small_tensors_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("THP_MEM_ALLOC_ENABLE", raising=False)
-    # a mapping of its own: what malloc hands out may lie where huge pages were asked for earlier
     buffer = mmap.mmap(-1, 8 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     tensor = hugepages.advise(torch.frombuffer(buffer, dtype=torch.uint8))
     assert not _huge_pages(tensor.data_ptr() + (4 << 20))

@@ -1,3 +1,4 @@
+import gc
 import os
 
 import numpy as np
@@ -31,6 +32,15 @@ def make_package(folder, *, reduction=8, head="base"):
     )
     torch.manual_seed(0)
     return save_package(info.create(), info, folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def only_new_objects_are_collected():
+    """napari collects garbage whenever layers change, and would look through torch's and its own modules every time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

@@ -76,7 +76,7 @@ while True:
 
 def test_a_killed_window_loses_no_correction(make_napari_viewer, oblique_file, supervoxel_package, qtbot):
     command = [sys.executable, "-c", WINDOW, str(oblique_file), str(supervoxel_package)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8")
     said = process.stdout.readline()
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL

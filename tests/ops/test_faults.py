@@ -282,7 +282,7 @@ def test_f15_importing_the_ops_compiles_nothing_and_loads_no_backend() -> None:
     lazy = {"numba", "cupy", "scipy", "voxpool.kernels.pool_torch"}
     code = f"import sys, voxpool.ops; print(sorted({lazy} & set(sys.modules)))"
     root = Path(__file__).parents[2]
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True, cwd=root)
     assert run.stdout.strip() == "[]"
 
 

@@ -1,14 +1,21 @@
-"""A finished cross-validation run of small synthetic volumes, as `voxpool crossval` writes it."""
+"""A finished cross-validation run of small synthetic volumes, as `voxpool crossval` writes it; the command itself."""
 
 import json
+import logging
 import shutil
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 
+from tests.pipelines.small_files import save_untrained
 from voxpool.metrics import dice_background, score_case
+from voxpool_pipelines import cli
 
 LABELS = {0: "BG", 1: "CSF", 2: "GM", 3: "WM"}
 SHAPE = (20, 26, 18)  # right, anterior, superior
@@ -25,9 +32,12 @@ HEADS = (
 )
 
 
+Run = Callable[..., tuple[int, str]]
+
+
 def write_json(path: Path, content: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1))
+    path.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def stored(array: np.ndarray) -> np.ndarray:
@@ -184,3 +194,33 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_copy(finished_run: Path, tmp_path: Path) -> Path:
     """A copy of the run that a test may change."""
     return Path(shutil.copytree(finished_run, tmp_path / "run"))
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """The command, as `voxpool` runs it, in this process: its exit code and all that it says; of a mistake one line."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers, formatting = logging.getLogger().handlers, warnings.formatwarning
+
+    def call(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["voxpool", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        said = capsys.readouterr()
+        assert "Traceback" not in said.out + said.err
+        if "voxpool: " in said.err:
+            assert said.err.startswith("voxpool: ")
+            assert said.err.count("\n") == 1
+        return int(end.value.code or 0), said.out + said.err
+
+    yield call
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+    logging.captureWarnings(False)
+    logging.getLogger().handlers, warnings.formatwarning = handlers, formatting
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained network."""
+    return save_untrained(tmp_path_factory.mktemp("models") / "model", seed=0)

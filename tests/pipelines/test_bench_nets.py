@@ -4,14 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from rich.console import Console
 
+from tests.pipelines.small_files import save_untrained
 from voxpool.data import find_dataset
-from voxpool.data.transforms import PreprocessConfig
 from voxpool.errors import ModelError
 from voxpool.layers.counts import count_macs
-from voxpool.model_package import ModelInfo, save_package
 from voxpool.nets import create_net
 from voxpool_pipelines.bench.blocks import run_bench_blocks
 from voxpool_pipelines.bench.nets import Plan, run_bench_nets
@@ -33,13 +31,7 @@ def test_networks_are_timed_alone_with_superpixels_and_in_blocks(tmp_path: Path)
 
 
 def test_volumes_are_segmented_with_blocks(cohort: Path, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    info = ModelInfo(
-        net="voxresnet", net_options={"reduction": 8}, head="base", channels=("T1",),
-        label_names={0: "BG", 1: "CSF", 2: "GM", 3: "WM"}, convention="test",
-        preprocess=PreprocessConfig(), supervoxels=None,
-    )  # fmt: skip
-    model = save_package(info.create(), info, tmp_path / "model")
+    model = save_untrained(tmp_path / "model", seed=0)
     dataset = find_dataset(cohort, image="*_t1.nii.gz", labels="*_labels.nii.gz")
     found = run_bench_blocks(
         model,

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+from tests.pipelines.conftest import Run
 from voxpool.data.transforms import PreprocessConfig, SupervoxelConfig
+from voxpool.errors import InputError
 from voxpool.inference import Segmenter
 from voxpool.io import read_volume
 from voxpool.model_package import ModelInfo, save_package
 from voxpool.nets import create_net
+from voxpool_pipelines import segment_scan
 from voxpool_pipelines.cli import join_lists
 
 PATTERNS = ["--image", "*_t1.nii.gz", "--labels", "*_labels.nii.gz"]
@@ -23,7 +27,7 @@ PATTERNS = ["--image", "*_t1.nii.gz", "--labels", "*_labels.nii.gz"]
 
 def voxpool(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "voxpool_pipelines", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     return done
@@ -56,7 +60,7 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
         "heavy = {'torch', 'monai', 'numba', 'numpy', 'scipy', 'nibabel', 'napari'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
     assert "voxpool" in done.stdout
 
@@ -110,31 +114,39 @@ def _spoil_class(data: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("command", ["check", "crossval"])
-def test_a_bad_data_set_ends_before_training(command: str, spoil, words: list[str], data: Path, tmp_path: Path) -> None:
+def test_a_bad_data_set_ends_before_training(
+    command: str, spoil, words: list[str], data: Path, tmp_path: Path, run: Run
+) -> None:
     spoil(data)
     more = ["--out", tmp_path / "run", "--iterations", "1"] if command == "crossval" else []
     names = ["--label-names", "0=BG,1=CSF,2=GM,3=WM"]
-    done = voxpool(command, data, *PATTERNS, *names, *more, code=3)
-    assert done.stderr.count("\n") == 1
-    shown = " ".join((done.stdout + done.stderr).split())
+    code, said = run(command, data, *PATTERNS, *names, *more)
+    assert code == 3
+    assert said.splitlines()[-1].startswith("voxpool: ")
+    shown = " ".join(said.split())
     for word in words:
         assert word in shown
     assert not (tmp_path / "run/variants").exists()
 
 
-def test_missing_and_too_few_files_are_named(data: Path, tmp_path: Path) -> None:
-    assert "nowhere" in voxpool("check", tmp_path / "nowhere", *PATTERNS, code=3).stderr
+def test_missing_and_too_few_files_are_named(data: Path, tmp_path: Path, run: Run) -> None:
+    code, said = run("check", tmp_path / "nowhere", *PATTERNS)
+    assert code == 3
+    assert "nowhere" in said
     (data / "sub-1/sub-1_labels.nii.gz").unlink()
-    assert "5 cases" in voxpool("check", data, *PATTERNS).stdout
+    code, said = run("check", data, *PATTERNS)
+    assert code == 0
+    assert "5 cases" in said
     few = tmp_path / "few"
     shutil.copytree(data / "sub-0", few / "sub-0")
     shutil.copytree(data / "sub-2", few / "sub-2")
-    stderr = voxpool("check", few, *PATTERNS, code=3).stderr
-    assert "2" in stderr
-    assert "3 folds" in stderr
+    code, said = run("check", few, *PATTERNS)
+    assert code == 3
+    assert "2" in said
+    assert "3 folds" in said
 
 
-def test_a_subject_on_both_sides_is_refused(data: Path, tmp_path: Path) -> None:
+def test_a_subject_on_both_sides_is_refused(data: Path, tmp_path: Path, run: Run) -> None:
     manifest = data / "cases.csv"
     rows = ["id,image,labels,subject"]
     rows += [f"c{n},sub-{n}/sub-{n}_t1.nii.gz,sub-{n}/sub-{n}_labels.nii.gz,s{n // 2}" for n in range(6)]
@@ -144,9 +156,10 @@ def test_a_subject_on_both_sides_is_refused(data: Path, tmp_path: Path) -> None:
     folds.write_text(
         json.dumps([{"train": [i for i in ids if i not in ids[k::3]], "val": ids[k::3]} for k in range(3)])
     )
-    stderr = voxpool("check", manifest, "--folds-file", folds, code=3).stderr
-    assert "s0" in stderr
-    assert voxpool("check", manifest).returncode == 0
+    code, said = run("check", manifest, "--folds-file", folds)
+    assert code == 3
+    assert "s0" in said
+    assert run("check", manifest)[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -165,9 +178,10 @@ def test_a_subject_on_both_sides_is_refused(data: Path, tmp_path: Path) -> None:
         (["--iterations", "5", "--reductions", "3"], "reduction must divide 32, got 3"),
     ],
 )
-def test_wrong_options_end_with_two(options: list[str], words: str, cohort: Path, tmp_path: Path) -> None:
-    stderr = voxpool("crossval", cohort, *PATTERNS, "--out", tmp_path / "run", *options, code=2).stderr
-    assert words in stderr
+def test_wrong_options_end_with_two(options: list[str], words: str, cohort: Path, tmp_path: Path, run: Run) -> None:
+    code, said = run("crossval", cohort, *PATTERNS, "--out", tmp_path / "run", *options)
+    assert code == 2
+    assert words in said
 
 
 def test_values_of_a_list_need_no_quotes() -> None:
@@ -180,7 +194,7 @@ def test_values_of_a_list_need_no_quotes() -> None:
     assert join_lists(["--nets"]) == ["--nets"]
 
 
-def test_predict_writes_labels_on_the_inputs_grid(cohort: Path, model: Path, tmp_path: Path) -> None:
+def test_predict_writes_labels_on_the_inputs_grid(cohort: Path, model: Path, tmp_path: Path, run: Run) -> None:
     out = tmp_path / "out"
     broken = tmp_path / "broken_t1.nii.gz"
     broken.write_bytes(b"no gzip")
@@ -208,37 +222,42 @@ def test_predict_writes_labels_on_the_inputs_grid(cohort: Path, model: Path, tmp
     assert not (out / "broken_t1_labels.nii.gz").exists()
 
     when = (out / "sub-1_t1_labels.nii.gz").stat().st_mtime_ns
-    done = voxpool("predict", *inputs, "--model", model, "--out", out, code=4)
-    assert "sub-1_t1: done before" in done.stdout
+    code, said = run("predict", *inputs, "--model", model, "--out", out)
+    assert code == 4
+    assert "sub-1_t1: done before" in said
     assert (out / "sub-1_t1_labels.nii.gz").stat().st_mtime_ns == when
     (out / "sub-1_t1_uncertainty.nii.gz").unlink()
-    done = voxpool("predict", *inputs[:1], "--model", model, "--out", out, "--uncertainty")
-    assert "done before" not in done.stdout
+    code, said = run("predict", *inputs[:1], "--model", model, "--out", out, "--uncertainty")
+    assert code == 0
+    assert "done before" not in said
     assert (out / "sub-1_t1_uncertainty.nii.gz").exists()
 
 
-def test_predict_has_no_uncertainty_without_supervoxels(cohort: Path, tmp_path: Path) -> None:
+def test_predict_has_no_uncertainty_without_supervoxels(cohort: Path, tmp_path: Path, run: Run) -> None:
     info = ModelInfo(
         net="voxresnet", net_options={"reduction": 8}, head="base", channels=("T1",), label_names={0: "BG", 1: "GM"},
         convention="test", preprocess=PreprocessConfig(), supervoxels=None,
     )  # fmt: skip
     package = save_package(create_net("voxresnet", 1, 2, reduction=8), info, tmp_path / "base")
     command = ["predict", cohort / "sub-1", "--image", "*_t1.nii.gz", "--model", package, "--uncertainty"]
-    assert "has no supervoxels" in voxpool(*command, "--out", tmp_path / "out", code=2).stderr
+    code, said = run(*command, "--out", tmp_path / "out")
+    assert code == 2
+    assert "has no supervoxels" in said
     assert not (tmp_path / "out").exists()
 
 
-def test_predict_refuses_a_changed_model(cohort: Path, model: Path, tmp_path: Path) -> None:
+def test_predict_refuses_a_changed_model(cohort: Path, model: Path, tmp_path: Path, run: Run) -> None:
     changed = Path(shutil.copytree(model, tmp_path / "changed"))
     with (changed / "model.safetensors").open("ab") as file:
         file.write(b"x")
     command = ["predict", cohort / "sub-1", "--image", "*_t1.nii.gz"]
-    stderr = voxpool(*command, "--model", changed, "--out", tmp_path / "out", code=5).stderr
-    assert "does not match its checksum" in stderr
+    code, said = run(*command, "--model", changed, "--out", tmp_path / "out")
+    assert code == 5
+    assert "does not match its checksum" in said
     assert not (tmp_path / "out").exists()
 
 
-def test_evaluate_scores_any_label_maps(cohort: Path, tmp_path: Path) -> None:
+def test_evaluate_scores_any_label_maps(cohort: Path, tmp_path: Path, run: Run) -> None:
     predictions = tmp_path / "predictions"
     predictions.mkdir()
     for number in range(5):
@@ -246,8 +265,9 @@ def test_evaluate_scores_any_label_maps(cohort: Path, tmp_path: Path) -> None:
         array = np.asarray(truth.dataobj).copy()
         array[array == 3] = 2 if number == 0 else 3
         nib.save(nib.Nifti1Image(array, truth.affine), predictions / f"sub-{number}.nii.gz")
-    done = voxpool("evaluate", predictions, cohort, *PATTERNS, "--out", tmp_path / "scores", code=4)
-    assert "sub-5: failed" in done.stdout
+    code, said = run("evaluate", predictions, cohort, *PATTERNS, "--out", tmp_path / "scores")
+    assert code == 4
+    assert "sub-5: failed" in said
     scores = json.loads((tmp_path / "scores/scores.json").read_text(encoding="utf-8"))["classes"]
     assert scores["CSF"]["dice"] == 1
     assert scores["WM"]["dice"] == pytest.approx(0.8)
@@ -264,16 +284,43 @@ def test_an_interruption_that_surfaces_as_another_error_is_still_one(interrupted
         "    try:\n"
         f"        os.kill(os.getpid(), signal.SIGINT) if {interrupted} else None\n"
         "        time.sleep(1)\n"
-        "    except Exception:\n"
+        "    except BaseException:\n"
         "        pass  # as a callback of a C library does\n"
         "    raise RuntimeError('no compiled object yet')\n"
         "cli.app = app\n"
         "cli.main()\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == code
     assert ("voxpool: interrupted; the same command goes on" in done.stderr) == interrupted
     assert ("Traceback" in done.stderr) == (not interrupted)
+
+
+@pytest.mark.parametrize("lost", [True, False], ids=["lost in C", "caught"])
+def test_an_interruption_is_no_failure_of_a_scan(
+    lost: bool, cohort: Path, model: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def interrupted(path: Path, **_: object) -> None:
+        read.append(path)
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except BaseException as error:
+            if lost or isinstance(error, Exception):
+                raise InputError("the file is damaged (E101)") from error
+            raise
+
+    monkeypatch.setattr(segment_scan, "read_volume", interrupted)
+    out, report = tmp_path / "out", tmp_path / "run.json"
+    options = ["--image", "*_t1.nii.gz", "--engine", "serial", "--report", report]
+    code, said = run("predict", cohort, "--model", model, "--out", out, *options)
+    assert code == 143
+    assert said.splitlines()[-1] == "voxpool: interrupted; the same command goes on where it stopped"
+    assert len(read) == 1  # the rest is not begun
+    assert [path.name for path in out.iterdir()] == [".lock"]  # and nothing is called failed
+    told = json.loads(report.read_text(encoding="utf-8"))
+    assert (told["status"], told["cases"]) == ("interrupted", [])
 
 
 def test_view_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,14 +11,18 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import psutil
 import pytest
 
+from tests.pipelines.conftest import Run
 from voxpool.model_package import load_package
 
 OPTIONS = [
     "--image", "*_t1.nii.gz", "--labels", "*_labels.nii.gz", "--reductions", "8", "--iterations", "12",
     "--crop", "16", "--finetune-share", "0.5", "--n-segments", "150", "--deterministic",
 ]  # fmt: skip
+# the weights are the same bytes for one number of threads
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 VARIANTS = ["base", "control", *(f"{head}-{kind}" for head in ("v1", "v2", "v3") for kind in ("block", "slic"))]
 
 
@@ -27,7 +31,9 @@ def _command(cohort: Path, out: Path, *more: str) -> list[str]:
 
 
 def _run(cohort: Path, out: Path, *more: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(_command(cohort, out, *more), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        _command(cohort, out, *more), capture_output=True, encoding="utf-8", check=False, env=ENVIRONMENT
+    )
     assert done.returncode == code, done.stdout + done.stderr
     return done
 
@@ -84,9 +90,11 @@ def test_two_runs_and_a_killed_one_have_the_same_bytes(cohort: Path, finished: P
     out = tmp_path / "killed"
     kills = 0
     for wanted in ("voxresnet-r8-base/fold0/result.json", "voxresnet-r8-v1-slic/fold1/training/checkpoint.pt"):
-        process = subprocess.Popen(_command(cohort, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            _command(cohort, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT
+        )
         while process.poll() is None and not (out / "variants" / wanted).exists():
-            time.sleep(0.01)
+            time.sleep(0.01)  # the kill must fall into the step that has just begun
         if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)
             kills += 1
@@ -100,6 +108,38 @@ def test_two_runs_and_a_killed_one_have_the_same_bytes(cohort: Path, finished: P
     assert not list(out.rglob("*.part*"))
 
 
+def test_folds_side_by_side_give_the_same_bytes_though_one_is_killed(
+    cohort: Path, finished: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    more = ("--heads", "base v3", "--segments", "slic", "--no-control", "--engine", "dask", "--workers", "2")
+    driver = subprocess.Popen(
+        _command(cohort, out, *more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=ENVIRONMENT
+    )
+    while driver.poll() is None and len(list(out.glob("variants/*/fold*/training"))) < 2:
+        time.sleep(0.01)  # the kill must fall into the first trainings
+    (server,) = (one for one in psutil.Process(driver.pid).children() if "forkserver" in " ".join(one.cmdline()))
+    assert len(server.children()) == 2
+    server.children()[0].send_signal(signal.SIGKILL)
+    said = driver.communicate(timeout=300)[0].decode()
+    assert driver.returncode == 0, said
+    assert said.count("foreground Dice") == 6
+    for name in ("voxresnet-r8-base", "voxresnet-r8-v3-slic"):
+        for place in ("model/model.safetensors", "predictions/*.nii.gz"):
+            found = sorted((out / "variants" / name).glob(f"fold*/{place}"))
+            assert len(found) == (3 if place.startswith("model") else 6)
+            assert [path.read_bytes() for path in found] == [
+                (finished / path.relative_to(out)).read_bytes() for path in found
+            ]
+
+
+def test_minutes_are_for_one_process(cohort: Path, tmp_path: Path, run: Run) -> None:
+    options = ("--image", "*_t1.nii.gz", "--labels", "*_labels.nii.gz", "--minutes", "1", "--engine", "dask")
+    code, said = run("crossval", cohort, "--out", tmp_path / "run", *options)
+    assert code == 2
+    assert "give --iterations" in said
+
+
 def test_a_run_goes_on_only_with_its_options(finished: Path, cohort: Path) -> None:
     done = _run(cohort, finished, "--compactness", "0.3", code=2)
     assert "was started with --compactness 0.1, now it is 0.3" in done.stderr
@@ -108,10 +148,12 @@ def test_a_run_goes_on_only_with_its_options(finished: Path, cohort: Path) -> No
 
 def test_a_run_has_one_owner(cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    first = subprocess.Popen(_command(cohort, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = subprocess.Popen(
+        _command(cohort, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT
+    )
     try:
         while first.poll() is None and not (out / "run.json").exists():
-            time.sleep(0.01)
+            time.sleep(0.01)  # until the first run holds the folder
         assert "is in use by another voxpool run" in _run(cohort, out, code=2).stderr
     finally:
         first.send_signal(signal.SIGINT)
@@ -126,7 +168,7 @@ def test_segresnet_and_minutes(cohort: Path, tmp_path: Path) -> None:
         "--minutes", "0.02", "--nets", "segresnet", "--heads", "base v3", "--segments", "slic", "--no-control",
         "--target-oracle", "0.7", "--only-folds", "1", "--crop", "32",
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
     assert "iterations fit into 0.02 minutes" in done.stdout
     chosen = json.loads((out / "supervoxels/fold1-slic.json").read_text(encoding="utf-8"))

@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+from tests.pipelines.conftest import Run
 from voxpool.kernels import _cuda
 from voxpool.model_package import BUNDLED, weights_sha256
 from voxpool.nets2d import PLANAR_NETS
@@ -15,14 +16,14 @@ from voxpool_pipelines import doctor
 
 def voxpool(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "voxpool_pipelines", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
 
 
 def verdicts() -> dict[str, doctor.Check]:
     return {check.name: check for check in doctor.examine()}
 
 
-def test_info_names_what_is_there() -> None:
+def test_info_names_what_is_there(run: Run) -> None:
     done = voxpool("info", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -30,18 +31,18 @@ def test_info_names_what_is_there() -> None:
     assert found["networks"]["images"] == list(PLANAR_NETS)
     assert found["bundled_model"]["sha256"] == weights_sha256(BUNDLED)
     assert len(found["bundled_model"]["classes"]) == 9
-    assert found["extras"] == {"viewer": True, "DICOM": True, "several processes": True}
-    assert found["bundled_model"]["sha256"][:12] in voxpool("info").stdout
+    assert found["extras"] == {"viewer": True, "DICOM": True, "ONNX": True, "several processes": True}
+    assert found["bundled_model"]["sha256"][:12] in run("info")[1]
 
 
-def test_nothing_is_wrong_here() -> None:
+def test_nothing_is_wrong_here(run: Run) -> None:
     done = voxpool("doctor", "--json")
     assert done.returncode == 0, done.stdout
     found = {check["name"]: check for check in json.loads(done.stdout)}
     assert found["bundled model"]["verdict"] == found["viewer"]["verdict"] == found["DICOM"]["verdict"] == "ok"
     # a torch for the CPU takes no kernels of a GPU
     assert found["GPU"]["verdict"] == "missing"
-    assert "the CPU computes" in voxpool("doctor").stdout
+    assert "the CPU computes" in run("doctor")[1]
 
 
 def test_what_is_missing_comes_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

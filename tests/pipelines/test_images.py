@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from tests.pipelines.conftest import Run
 from voxpool.crf import CRFSettings, dense_crf
 from voxpool.data2d import find_images
 from voxpool.data2d.transforms import to_tensor
@@ -55,23 +56,23 @@ def data(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(data: Path, tmp_path_factory) -> Path:
+def finished(data: Path, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "run"
     train_images(find_images(data), parse_images_config(**OPTIONS), out=out, console=Console(quiet=True))
     return out
 
 
-def result(run: Path, variant: str) -> dict:
-    return json.loads((run / "variants" / variant / "result.json").read_text(encoding="utf-8"))
+def result(finished: Path, variant: str) -> dict:
+    return json.loads((finished / "variants" / variant / "result.json").read_text(encoding="utf-8"))
 
 
-def test_the_scores_are_those_of_the_label_images(run: Path, data: Path) -> None:
+def test_the_scores_are_those_of_the_label_images(finished: Path, data: Path) -> None:
     for variant in ("fast_scnn-base", "fast_scnn-superpixels"):
-        found = result(run, variant)
+        found = result(finished, variant)
         matrix = np.zeros((2, 2), int)
         for row in found["images"]:
             truth = read_label_image(data / "val" / "labels" / f"{row['id']}.png")
-            labels = read_label_image(run / "variants" / variant / "labels" / f"{row['id']}.png")
+            labels = read_label_image(finished / "variants" / variant / "labels" / f"{row['id']}.png")
             matrix += confusion_matrix(truth, labels, 2, ignore=255)
         assert found["matrix"] == matrix.tolist()
         assert found["mean_iou"] == pytest.approx(score_matrix(matrix).mean_iou)
@@ -79,26 +80,26 @@ def test_the_scores_are_those_of_the_label_images(run: Path, data: Path) -> None
         assert found["iterations"] == 12
 
 
-def test_the_package_gives_the_labels_again(run: Path, data: Path) -> None:
+def test_the_package_gives_the_labels_again(finished: Path, data: Path) -> None:
     for head in ("base", "superpixels"):
-        place = run / "variants" / f"fast_scnn-{head}"
+        place = finished / "variants" / f"fast_scnn-{head}"
         net, info = load_planar_package(place / "model")
         assert (info.head, info.label_names) == (head, ("ground", "disc"))
         image = read_image(data / "val" / "images" / "val0.png", info.size)
         found = label_image(net, info, image, size=(60, 80))
         assert np.array_equal(found.labels, read_label_image(place / "labels" / "val0.png"))
         assert (found.segments is None) == (head == "base")
-    net, info = load_planar_package(run / "variants" / "fast_scnn-base" / "model")
+    net, info = load_planar_package(finished / "variants" / "fast_scnn-base" / "model")
     settings = CRFSettings(position_sigma=5, iterations=2)
     with torch.inference_mode():
         colours = torch.from_numpy(image).permute(2, 0, 1)[None]
         expected = dense_crf(net(to_tensor(image)[None]), colours, settings).argmax(1)[0]
     assert np.array_equal(label_image(net, info, image, crf=settings).labels, expected)
     with pytest.raises(ModelError, match="is a model for images"):
-        load_package(run / "variants" / "fast_scnn-base" / "model")
+        load_package(finished / "variants" / "fast_scnn-base" / "model")
 
 
-def test_an_interrupted_training_goes_on_to_the_same_weights(run: Path, data: Path, tmp_path: Path) -> None:
+def test_an_interrupted_training_goes_on_to_the_same_weights(finished: Path, data: Path, tmp_path: Path) -> None:
     asked = 0
 
     def cancelled() -> bool:
@@ -116,15 +117,15 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(run: Path, data: Pa
         train_images(dataset, parse_images_config(**OPTIONS | {"n_superpixels": 9}), out=out)
     train_images(dataset, config, out=out, console=Console(quiet=True))
     for variant in ("fast_scnn-base", "fast_scnn-superpixels"):
-        weights = [folder / "variants" / variant / "model" / "model.safetensors" for folder in (run, out)]
+        weights = [folder / "variants" / variant / "model" / "model.safetensors" for folder in (finished, out)]
         assert weights[0].read_bytes() == weights[1].read_bytes()
         assert not (out / "variants" / variant / "training").exists()
 
 
-def test_the_report_compares_the_two(run: Path) -> None:
-    html = write_images_report(run).read_text(encoding="utf-8")
-    base, other = result(run, "fast_scnn-base"), result(run, "fast_scnn-superpixels")
-    markdown = (run / "report.md").read_text(encoding="utf-8")
+def test_the_report_compares_the_two(finished: Path) -> None:
+    html = write_images_report(finished).read_text(encoding="utf-8")
+    base, other = result(finished, "fast_scnn-base"), result(finished, "fast_scnn-superpixels")
+    markdown = (finished / "report.md").read_text(encoding="utf-8")
     row = [100 * each["classes"]["disc"]["iou"] for each in (base, other)]
     assert f"| disc | {row[0]:.1f} | {row[1]:.1f} |" in markdown
     change = round(100 * (other["mean_iou"] - base["mean_iou"]), 1) + 0.0
@@ -132,16 +133,16 @@ def test_the_report_compares_the_two(run: Path) -> None:
     for text in ("<h1>discs", "IoU per class", "data:image/png;base64", "fast_scnn-superpixels"):
         assert text in html
     assert "not finished" not in html
-    with (run / "images.csv").open(encoding="utf-8") as file:
+    with (finished / "images.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 6
     assert float(rows[0]["mean_iou"]) == pytest.approx(base["images"][0]["mean_iou"], abs=1e-6)
 
 
-def test_a_model_is_scored_on_a_split(run: Path, data: Path, tmp_path: Path) -> None:
-    model = run / "variants" / "fast_scnn-base" / "model"
+def test_a_model_is_scored_on_a_split(finished: Path, data: Path, tmp_path: Path) -> None:
+    model = finished / "variants" / "fast_scnn-base" / "model"
     found = evaluate_model(model, find_images(data), split="val", out=tmp_path, console=Console(quiet=True))
-    assert found["matrix"] == result(run, "fast_scnn-base")["matrix"]
+    assert found["matrix"] == result(finished, "fast_scnn-base")["matrix"]
     assert json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))["split"] == "val"
     assert len(list((tmp_path / "labels").glob("*.png"))) == 3
     smooth = evaluate_model(model, find_images(data), split="val", out=tmp_path, crf=True, console=Console(quiet=True))
@@ -153,7 +154,7 @@ def test_a_model_is_scored_on_a_split(run: Path, data: Path, tmp_path: Path) -> 
         evaluate_model(model, other, split="val", out=tmp_path, console=Console(quiet=True))
 
 
-def test_cityscapes_are_scored_as_its_own_scripts_do(tmp_path: Path, run: Path) -> None:
+def test_cityscapes_are_scored_as_its_own_scripts_do(tmp_path: Path, finished: Path) -> None:
     for split in ("train", "val"):
         places = tmp_path / "leftImg8bit" / split / "x", tmp_path / "gtFine" / split / "x"
         for place in places:
@@ -212,19 +213,18 @@ def test_an_encoder_comes_from_a_file_and_code_in_it_is_refused(data: Path, tmp_
         train_images(find_images(data), parse_images_config(**options), out=tmp_path / "b", console=Console(quiet=True))
 
 
-def test_the_commands(data: Path, tmp_path: Path) -> None:
-    def voxpool(*arguments: object, code: int = 0) -> str:
-        command = [sys.executable, "-m", "voxpool_pipelines", *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == code, done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
-        return done.stdout + done.stderr
-
+def test_the_commands(data: Path, tmp_path: Path, run: Run) -> None:
     out = tmp_path / "run"
     options = ("--nets", "fast_scnn", "--heads", "base", "--size", "48", "64", "--iterations", 2, "--batch-size", 2)
-    assert "report:" in voxpool("train2d", data, "--out", out, *options)
-    assert "report:" in voxpool("report", out)
+    command = [sys.executable, "-m", "voxpool_pipelines", "train2d", data, "--out", out, *map(str, options)]
+    assert "report:" in subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout
     model = out / "variants" / "fast_scnn-base" / "model"
-    assert "IoU" in voxpool("evaluate2d", model, data, "--out", tmp_path / "scores")
-    assert "no folder" in voxpool("train2d", tmp_path / "none", "--out", out, "--epochs", 1, code=3)
-    assert "--size takes height and width" in voxpool("train2d", data, "--out", out, "--size", 48, code=2)
+    for words, code, *arguments in (
+        ("report:", 0, "report", out),
+        ("IoU", 0, "evaluate2d", model, data, "--out", tmp_path / "scores"),
+        ("no folder", 3, "train2d", tmp_path / "none", "--out", out, "--epochs", 1),
+        ("--size takes height and width", 2, "train2d", data, "--out", out, "--size", 48),
+    ):
+        found, said = run(*arguments)
+        assert found == code
+        assert words in said

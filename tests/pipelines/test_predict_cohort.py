@@ -5,9 +5,12 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import nibabel
@@ -17,11 +20,12 @@ import pytest
 import torch
 
 from tests.pipelines import tasks
+from tests.pipelines.conftest import Run
 from voxpool.data.transforms import PreprocessConfig, SupervoxelConfig
 from voxpool.model_package import ModelInfo, save_package
 from voxpool_pipelines.scale import run_tasks
 
-COUNT = 12
+COUNT = 8
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +58,24 @@ def command(scans: Path, model: Path, out: Path, *more: object) -> list[str]:
     return [str(part) for part in (*program, *more)]
 
 
-def run(*arguments: object, code: int = 0, **options: object) -> str:
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, check=False, **options)
+def run_apart(*arguments: object, code: int = 0, **options: object) -> str:
+    done = subprocess.run(command(*arguments), capture_output=True, encoding="utf-8", check=False, **options)
     shown = done.stdout + done.stderr
     assert done.returncode == code, shown
     assert "Traceback" not in shown
     return shown
+
+
+@pytest.fixture
+def run_here(run: Run) -> Callable[..., str]:
+    """The same without a process of its own, where none is to die."""
+
+    def call(scans: Path, model: Path, out: Path, *more: object, code: int = 0) -> str:
+        found, shown = run("predict", scans, "--model", model, "--out", out, *more)
+        assert found == code, shown
+        return shown
+
+    return call
 
 
 def results(out: Path) -> dict[str, bytes]:
@@ -78,7 +94,7 @@ def records(out: Path) -> dict[str, dict]:
 @pytest.fixture(scope="module")
 def serial(scans: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("serial") / "out"
-    run(scans, model, out, "--engine", "serial", "--report", out.parent / "run.json")
+    run_apart(scans, model, out, "--engine", "serial", "--report", out.parent / "run.json")
     return out
 
 
@@ -104,11 +120,9 @@ def _wait(condition, seconds: float = 120) -> None:
 
 
 def _workers(driver: subprocess.Popen) -> list[psutil.Process]:
-    return [
-        child
-        for child in psutil.Process(driver.pid).children(recursive=True)
-        if "spawn_main" in " ".join(child.cmdline())
-    ]
+    """What the process that imports once was forked into."""
+    servers = [one for one in psutil.Process(driver.pid).children() if "forkserver" in " ".join(one.cmdline())]
+    return [worker for server in servers for worker in server.children()]
 
 
 def test_a_killed_worker_loses_only_the_scan_in_flight(scans: Path, model: Path, serial: Path, tmp_path: Path) -> None:
@@ -129,36 +143,50 @@ def test_a_killed_worker_loses_only_the_scan_in_flight(scans: Path, model: Path,
     assert not list(out.glob(".part*"))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_ended_driver_leaves_no_process_and_goes_on(
-    number: signal.Signals, code: int, scans: Path, model: Path, serial: Path, tmp_path: Path
+    number: signal.Signals,
+    code: int,
+    scans: Path,
+    model: Path,
+    serial: Path,
+    tmp_path: Path,
+    run_here: Callable[..., str],
 ) -> None:
     out, report = tmp_path / "out", tmp_path / "run.json"
     more = ("--engine", "dask", "--workers", "2", "--report", report)
     driver = subprocess.Popen(
         command(scans, model, out, *more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
-    _wait(lambda: len(list(out.glob("c*.json"))) >= 2)
+    early = number == signal.SIGTERM
+    _wait(lambda: len(list(out.glob("c*.json"))) >= (1 if early else 2))
+    driver.send_signal(signal.SIGSTOP)  # no scan is begun from here on
+    if early:  # the driver does not hear of the scan that the other worker now ends
+        _wait(lambda: len(list(out.glob("c*.json"))) >= 2)
     workers = _workers(driver)
     if number == signal.SIGINT:  # Ctrl-C reaches all processes of a terminal
         os.killpg(driver.pid, number)
     else:
         driver.send_signal(number)
+    driver.send_signal(signal.SIGCONT)
     shown = driver.communicate(timeout=60)[0].decode()
     assert driver.returncode == code, shown
     assert "Traceback" not in shown
     assert not psutil.wait_procs(workers, timeout=30)[1]
-    if number == signal.SIGINT:
+    if number != signal.SIGKILL:
         told = json.loads(report.read_text())
         assert told["status"] == "interrupted"
-        assert 1 <= len(told["cases"]) < COUNT
+        # all that lies there, whether or not the driver had heard of it
+        assert {row["name"]: row["status"] for row in told["cases"]} == {
+            name: record["status"] for name, record in records(out).items()
+        }
     done = {
         path: path.stat().st_mtime_ns
         for path in out.glob("*_labels.nii.gz")
         if (out / f"{path.name[:3]}.json").exists()
     }
     assert 2 <= len(done) < COUNT
-    run(scans, model, out, "--engine", "serial")
+    run_here(scans, model, out, "--engine", "serial")
     assert results(out) == results(serial)
     assert all(path.stat().st_mtime_ns == when for path, when in done.items())
     assert not list(out.glob(".part*"))
@@ -167,18 +195,43 @@ def test_an_ended_driver_leaves_no_process_and_goes_on(
 def test_poison_is_isolated(tmp_path: Path) -> None:
     names = ["a", "b", "poison", "c", "d", "e", "f"]
     work = {name: (str(tmp_path), name) for name in names}
-    found = {done.name: done for done in run_tasks(tasks.note, work, engine="dask", workers=2)}
+    found = {}
+    (tmp_path / "heard.txt").touch()
+    for done in run_tasks(tasks.note, work, engine="dask", workers=2):
+        found[done.name] = done
+        with (tmp_path / "heard.txt").open("a") as file:
+            file.write(f"{done.name}\n")
     assert {name: done.result for name, done in found.items() if done.death is None} == {
-        name: name.upper() for name in names if name != "poison"
+        name: f"{name}1" for name in names if name != "poison"
     }
     assert "3 processes were killed" in found["poison"].death
-    ran = (tmp_path / "ran.txt").read_text().split()
+    ran = [row.split()[0] for row in (tmp_path / "ran.txt").read_text().splitlines()]
     assert {name: ran.count(name) for name in names} == {name: 3 if name == "poison" else 1 for name in names}
 
 
-def test_a_worker_over_its_memory_is_told_of() -> None:
+def test_a_result_outlives_the_process_that_found_it(tmp_path: Path) -> None:
+    found = {}
+
+    def poisoned() -> bool:
+        rows = [row.split() for row in (tmp_path / "ran.txt").read_text().splitlines()]
+        return any(name == "poison" and not psutil.pid_exists(int(process)) for name, process in rows)
+
+    work = {name: (str(tmp_path), name) for name in ("a", "b", "poison", "c")}
+    for done in run_tasks(tasks.note, work, engine="dask", workers=1):
+        found[done.name] = done.result
+        if done.name == "a":
+            _wait(poisoned)  # by the process that did b, which nobody has asked for yet
+    assert found == {"a": "a1", "b": "b1", "poison": None, "c": "c1"}
+
+
+def test_a_worker_over_its_memory_is_told_of(recwarn: pytest.WarningsRecorder) -> None:
     work = {"small": 10, "large": 1500, "other": 10}
-    found = {done.name: done for done in run_tasks(tasks.hoard, work, engine="dask", workers=1, memory_gb=1.0)}
+    with socket.socket() as other:
+        with suppress(OSError):  # another process has that port already, as here an earlier run of Dask would
+            other.bind(("127.0.0.1", 8787))
+            other.listen()
+        found = {done.name: done for done in run_tasks(tasks.hoard, work, engine="dask", workers=1, memory_gb=1.0)}
+    assert not [warning for warning in recwarn if "8787" in str(warning.message)]
     assert found["small"].result == found["other"].result == 10**7
     assert "memory was too small" in found["large"].death
 
@@ -194,29 +247,33 @@ def test_a_full_disk_ends_each_scan_with_nothing_half_written(
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    shown = run(scans, model, out, "--engine", "serial", "--image", "c0[01]*", code=4, preexec_fn=small_disk)
+    shown = run_apart(scans, model, out, "--engine", "serial", "--image", "c0[01]*", code=4, preexec_fn=small_disk)
     assert "the disk is full" in shown
     assert not [path for path in out.iterdir() if path.name != ".lock" and not path.name.endswith(".json")]
 
 
-def test_damaged_outputs_are_made_again(scans: Path, model: Path, serial: Path, tmp_path: Path) -> None:
+def test_damaged_outputs_are_made_again(
+    scans: Path, model: Path, serial: Path, tmp_path: Path, run_here: Callable[..., str]
+) -> None:
     out = Path(shutil.copytree(serial, tmp_path / "out"))
     whole = results(out)
     (out / "c03_labels.nii.gz").write_bytes(whole["c03_labels.nii.gz"][:100])
     (out / "c04.json").write_text("{")
     (out / "c05_labels.nii.gz").unlink()
-    shown = run(scans, model, out, "--engine", "serial")
+    shown = run_here(scans, model, out, "--engine", "serial")
     assert shown.count("done before") == COUNT - 3
     assert results(out) == whole
 
 
-def test_two_drivers_and_another_model(scans: Path, model: Path, serial: Path, tmp_path: Path) -> None:
+def test_two_drivers_and_another_model(
+    scans: Path, model: Path, serial: Path, tmp_path: Path, run_here: Callable[..., str]
+) -> None:
     out = tmp_path / "out"
     first = subprocess.Popen(command(scans, model, out, "--engine", "serial"), stdout=subprocess.DEVNULL)
     try:
         _wait(lambda: bool(list(out.glob("c*.json"))))
         first.send_signal(signal.SIGSTOP)  # it still holds the folder when the second one looks
-        assert f"process {first.pid} on " in run(scans, model, out, code=2)
+        assert f"process {first.pid} on " in run_here(scans, model, out, code=2)
     finally:
         first.send_signal(signal.SIGTERM)
         first.send_signal(signal.SIGCONT)
@@ -225,20 +282,20 @@ def test_two_drivers_and_another_model(scans: Path, model: Path, serial: Path, t
     other = _model(tmp_path / "other", seed=1)
     out = Path(shutil.copytree(serial, tmp_path / "old"))
     before = results(out)
-    assert "results of another model sha256" in run(scans, other, out, "--engine", "serial", code=2)
+    assert "results of another model sha256" in run_here(scans, other, out, "--engine", "serial", code=2)
     assert results(out) == before
-    run(scans, other, out, "--engine", "serial", "--image", "c00*", "--overwrite")
+    run_here(scans, other, out, "--engine", "serial", "--image", "c00*", "--overwrite")
     assert results(out)["c00_labels.nii.gz"] != before["c00_labels.nii.gz"]
 
 
 def test_a_changed_scan_is_segmented_again_and_a_spoilt_one_leaves_no_old_result(
-    scans: Path, model: Path, serial: Path, tmp_path: Path
+    scans: Path, model: Path, serial: Path, tmp_path: Path, run_here: Callable[..., str]
 ) -> None:
     inputs, out = Path(shutil.copytree(scans, tmp_path / "in")), Path(shutil.copytree(serial, tmp_path / "out"))
     image = nibabel.load(inputs / "c00.nii.gz")
     nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj)[::-1], image.affine), inputs / "c00.nii.gz")
     (inputs / "c01.nii.gz").write_bytes(b"no scan")
-    shown = run(inputs, model, out, "--engine", "serial", code=4)
+    shown = run_here(inputs, model, out, "--engine", "serial", code=4)
     assert shown.count("done before") == COUNT - 2
     assert "c01: failed" in shown
     assert not (out / "c01_labels.nii.gz").exists()
@@ -246,6 +303,8 @@ def test_a_changed_scan_is_segmented_again_and_a_spoilt_one_leaves_no_old_result
     assert results(out)["c00_labels.nii.gz"] != results(serial)["c00_labels.nii.gz"]
 
 
-def test_engines_that_are_none(scans: Path, model: Path, tmp_path: Path) -> None:
-    assert "--engine is serial, dask" in run(scans, model, tmp_path / "out", "--engine", "ray", code=2)
-    assert "no Dask scheduler answers" in run(scans, model, tmp_path / "out", "--engine", "tcp://127.0.0.1:9", code=6)
+def test_engines_that_are_none(scans: Path, model: Path, tmp_path: Path, run_here: Callable[..., str]) -> None:
+    assert "--engine is serial, dask" in run_here(scans, model, tmp_path / "out", "--engine", "ray", code=2)
+    assert "no Dask scheduler answers" in run_here(
+        scans, model, tmp_path / "out", "--engine", "tcp://127.0.0.1:9", code=6
+    )

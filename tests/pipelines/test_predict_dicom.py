@@ -10,32 +10,18 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
-import torch
 
 from tests.io.dicom_files import turn, write_series
-from voxpool.data.transforms import PreprocessConfig
+from tests.pipelines.conftest import Run
+from tests.pipelines.small_files import save_untrained
 from voxpool.io import read_dicom, read_labels
-from voxpool.model_package import ModelInfo, save_package
 
 SHAPE = (24, 28, 12)
 
 
-def voxpool(*arguments: object, code: int = 0) -> str:
-    command = [sys.executable, "-m", "voxpool_pipelines", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(1)
-    info = ModelInfo(
-        net="voxresnet", net_options={"reduction": 8}, head="base", channels=("T1",),
-        label_names={0: "BG", 1: "CSF", 2: "GM", 3: "WM"}, convention="test",
-        preprocess=PreprocessConfig(), supervoxels=None,
-    )  # fmt: skip
-    return save_package(info.create(), info, tmp_path_factory.mktemp("models") / "model")
+    return save_untrained(tmp_path_factory.mktemp("models") / "model", seed=1)
 
 
 @pytest.fixture
@@ -45,12 +31,13 @@ def array() -> np.ndarray:
     return (ball + np.random.default_rng(0).normal(100, 20, SHAPE) * (ball > 0)).clip(0).astype(np.int16)
 
 
-def test_a_folder_of_patients_each_a_series(model: Path, array: np.ndarray, tmp_path: Path) -> None:
+def test_a_folder_of_patients_each_a_series(model: Path, array: np.ndarray, tmp_path: Path, run: Run) -> None:
     data, out = tmp_path / "data", tmp_path / "out"
     write_series(data / "one", array, rotation=turn(15))
     write_series(data / "two", array[::-1])
     (data / "two" / "readme.txt").write_text("no image")
-    voxpool("predict", data, "--model", model, "--out", out, "--dicom-seg")
+    command = [sys.executable, "-m", "voxpool_pipelines", "predict", data, "--model", model, "--out", out]
+    subprocess.run([*command, "--dicom-seg"], check=True)
     names = ("one.json", "one_labels.dcm", "one_labels.nii.gz", "two.json", "two_labels.dcm", "two_labels.nii.gz")
     assert sorted(path.name for path in out.iterdir() if path.name != ".lock") == sorted(names)
 
@@ -75,15 +62,18 @@ def test_a_folder_of_patients_each_a_series(model: Path, array: np.ndarray, tmp_
     # nothing of the patient, no folder, no identifier of the series
     text = (out / "one.json").read_text(encoding="utf-8")
     assert not [word for word in ("Test", "Patient", "1.2.3", str(tmp_path)) if word in text]
-    assert "one: done before" in voxpool("predict", data, "--model", model, "--out", out, "--dicom-seg")
+    code, said = run("predict", data, "--model", model, "--out", out, "--dicom-seg")
+    assert code == 0
+    assert "one: done before" in said
 
 
-def test_of_several_series_one_is_named(model: Path, array: np.ndarray, tmp_path: Path) -> None:
+def test_of_several_series_one_is_named(model: Path, array: np.ndarray, tmp_path: Path, run: Run) -> None:
     write_series(tmp_path / "scan", array, uid="1.2.3", name="t1")
     write_series(tmp_path / "scan" / "more", array // 2, uid="1.2.4", name="t2")
     out = tmp_path / "out"
-    said = voxpool("predict", tmp_path / "scan", "--model", model, "--out", out, code=4)
+    code, said = run("predict", tmp_path / "scan", "--model", model, "--out", out)
+    assert code == 4
     assert "holds 2 volumes" in said
     assert json.loads((out / "scan.json").read_text(encoding="utf-8"))["status"] == "failed"
-    voxpool("predict", tmp_path / "scan", "--series", "1.2.4", "--model", model, "--out", out)
+    assert run("predict", tmp_path / "scan", "--series", "1.2.4", "--model", model, "--out", out)[0] == 0
     assert json.loads((out / "scan.json").read_text(encoding="utf-8"))["status"] in ("ok", "warn")

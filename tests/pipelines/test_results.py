@@ -14,7 +14,7 @@ from voxpool_pipelines.results import load_run
 def change(path: Path, **values: object) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
     content.update(values)
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def result_file(run: Path, variant: str = "voxresnet-r8-v3-slic", fold: int = 1) -> Path:

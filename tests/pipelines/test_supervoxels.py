@@ -10,17 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.pipelines.conftest import Run
 from voxpool.io import read_labels, read_volume
 from voxpool.supervoxels import slic
-
-
-def run(*arguments: object, code: int = 0) -> str:
-    command = [sys.executable, "-m", "voxpool_pipelines", "supervoxels", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    said = done.stdout + done.stderr
-    assert done.returncode == code, said
-    assert "Traceback" not in said
-    return said
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +25,9 @@ def source(cohort: Path) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def made(source: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     out = tmp_path_factory.mktemp("made") / "new" / "cut.nii.gz"
-    return out, run(source[0], "--n-segments", 300, "--labels", source[1], "--out", out)
+    options = ["--n-segments", "300", "--labels", source[1], "--out", out]
+    command = [sys.executable, "-m", "voxpool_pipelines", "supervoxels", source[0], *options]
+    return out, subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout
 
 
 def test_the_labels_are_those_of_slic_on_the_grid_of_the_input(
@@ -76,10 +70,13 @@ def test_the_picture_shows_three_planes_with_borders(made: tuple[Path, str]) -> 
     assert all(drawn[part].any() for part in np.array_split(np.arange(width), 3))
 
 
-def test_mistakes_are_told_in_a_sentence(source: tuple[Path, Path], tmp_path: Path) -> None:
-    assert "--out must name a label map that ends in .nii.gz or .nii, got 'a.png'" in run(
-        source[0], "--out", tmp_path / "a.png", code=2
+def test_mistakes_are_told_in_a_sentence(source: tuple[Path, Path], tmp_path: Path, run: Run) -> None:
+    assert run("supervoxels", source[0], "--out", tmp_path / "a.png") == (
+        2,
+        "voxpool: --out must name a label map that ends in .nii.gz or .nii, got 'a.png'\n",
     )
-    assert "--out is the input itself" in run(source[0], "--out", source[0], code=2)
-    run(tmp_path / "missing.nii.gz", "--out", tmp_path / "a.nii.gz", code=3)
+    code, said = run("supervoxels", source[0], "--out", source[0])
+    assert code == 2
+    assert "--out is the input itself" in said
+    assert run("supervoxels", tmp_path / "missing.nii.gz", "--out", tmp_path / "a.nii.gz")[0] == 3
     assert not list(tmp_path.iterdir())

@@ -46,7 +46,7 @@ def maps(tmp_path):
 
 def run(maps, out):
     command = [sys.executable, SCRIPT, "--maps", maps, "--out", out]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
 
 
 def test_script_makes_the_cohort_and_repeats_itself_bit_by_bit(maps, tmp_path):

@@ -293,5 +293,5 @@ def test_bad_arguments_get_one_sentence(changes, sentence):
 
 def test_importing_supervoxels_loads_neither_numba_nor_torch():
     code = "import sys, voxpool.supervoxels; print([m for m in ('numba', 'torch', 'scipy') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.strip() == "[]"

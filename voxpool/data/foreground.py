@@ -29,6 +29,7 @@ def foreground_mask(image: np.ndarray) -> np.ndarray:
     if low == high:
         raise InputError(
             f"the image is constant: all {image.size} voxels are {low:g}, so nothing can be normalised; check the file"
+            " (E116)"
         )
     stripped = image != low
     if np.count_nonzero(stripped) <= (1 - STRIPPED_SHARE) * image.size:

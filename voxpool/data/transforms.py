@@ -27,6 +27,7 @@ from monai.transforms import (
 from torch import Tensor
 
 from voxpool.data.foreground import foreground_mask
+from voxpool.data.intensity import IntensityStep, intensity_transforms
 from voxpool.errors import UsageError, VoxpoolError
 from voxpool.supervoxels import blocks, nest_segments, slic
 
@@ -63,14 +64,16 @@ class PreprocessConfig:
 
     Attributes:
         spacing: Working voxel size in mm per RAS axis, or None for each volume's own.
-        crop_margin: Voxels kept around the foreground.
+        crop_margin: Voxels kept around the foreground; None to keep the whole volume.
         keep_outside: Whether what lies outside the foreground stays; else it becomes 0. A threshold finds the
             foreground of a raw head, which may leave out what is dark.
+        intensity: Steps that make the intensities, for a model of another program; None for robust ones.
     """
 
     spacing: tuple[float, float, float] | None = None
-    crop_margin: int = MARGIN
+    crop_margin: int | None = MARGIN
     keep_outside: bool = False
+    intensity: tuple[IntensityStep, ...] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -203,11 +206,11 @@ def _make_fine(
 def preprocessing(config: PreprocessConfig, *, stride: int, labels: bool) -> Compose:
     """The transform from a volume as stored to a network's input.
 
-    RAS orientation, working spacing, foreground mask, robust intensities, crop to the foreground, padding at the
-    end to a multiple of the network's stride.
+    RAS orientation, working spacing, foreground mask, robust intensities (or those that the description names), crop
+    to the foreground, padding at the end to a multiple of the network's stride.
 
     Args:
-        config: Spacing and margin.
+        config: Spacing, margin and intensities.
         stride: What every spatial size must be a multiple of.
         labels: Whether the data hold "labels" beside "image".
 
@@ -227,12 +230,15 @@ def preprocessing(config: PreprocessConfig, *, stride: int, labels: bool) -> Com
             Spacingd(keys, pixdim=config.spacing, mode=modes, padding_mode="border"),
             CastToTyped("mask", dtype=torch.bool),
         ]
-    steps += [
-        NormalizeInsideMaskd("image", keep_outside=config.keep_outside),
-        CropForegroundd(keys, source_key="mask", margin=config.crop_margin, k_divisible=1, allow_smaller=True),
-        DivisiblePadd(keys, k=stride, method="end"),
-    ]
-    return Compose(steps)
+    if config.intensity is None:
+        steps.append(NormalizeInsideMaskd("image", keep_outside=config.keep_outside))
+    else:
+        steps += intensity_transforms(config.intensity, "image")
+    if config.crop_margin is not None:
+        steps.append(
+            CropForegroundd(keys, source_key="mask", margin=config.crop_margin, k_divisible=1, allow_smaller=True)
+        )
+    return Compose([*steps, DivisiblePadd(keys, k=stride, method="end")])
 
 
 def prepare(transform: Compose, data: dict[str, Any]) -> dict[str, Any]:

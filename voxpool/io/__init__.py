@@ -6,7 +6,7 @@ from .dicom import Series, is_dicom_file, list_series, read_dicom, read_series
 from .dicom_seg import write_segmentation
 from .geometry import Geometry
 from .nifti import write_volume
-from .read import EXTENSIONS, count_volumes, read_geometry, read_labels, read_volume, stem
+from .read import EXTENSIONS, count_volumes, files_of, read_geometry, read_labels, read_volume, stem
 from .volume import HeaderCodes, Volume
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "atomic_path",
     "count_volumes",
     "file_sha256",
+    "files_of",
     "is_dicom_file",
     "list_series",
     "read_dicom",

@@ -6,6 +6,8 @@ it had none, moves everything behind the gap.
 
 import mmap
 import os
+import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from voxpool.errors import InputError
+from voxpool.errors import InputError, ResourceError
 
 from .geometry import Geometry
 from .itk import LPS_TO_RAS, simpleitk
@@ -31,6 +33,11 @@ _POSITION, _ORIENTATION, _PIXELS = "0020|0032", "0020|0037", "0028|0030"
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
 _PREAMBLE = 128
 """Bytes before the letters DICM."""
+
+# the letters, and the first element of the group that tells how the rest is written
+_FIRST = re.compile(rb"DICM\x02\x00..(UL|OB|UI)", re.DOTALL)
+_LONG = 4096  # bytes of an element that need not be read to look at its length
+_UNDEFINED = 0xFFFFFFFF  # of a sequence that says where it ends
 
 
 @dataclass(frozen=True)
@@ -142,7 +149,7 @@ def read_dicom(folder: str | os.PathLike[str], *, uid: str | None = None) -> Vol
     if not volumes:
         raise InputError(f"{folder} holds no volume: {'; '.join(f'{_title(one)}: {one.problem}' for one in found)}")
     if len(volumes) > 1:
-        raise InputError(f"{folder} holds {len(volumes)} volumes: {_listed(volumes)}; name one (E130)")
+        raise InputError(f"{folder} holds {len(volumes)} volumes: {_listed(volumes)}; name one, --series UID (E130)")
     return read_series(volumes[0])
 
 
@@ -160,6 +167,8 @@ def _array(image: Any) -> np.ndarray:
 
 def _read_slice(reader: Any, path: Path) -> _Slice | None:
     """What a file says of itself; None if it is no DICOM image."""
+    if not _lengths_fit(path):
+        raise InputError(f"{path.name}: is cut off or damaged; copy it again from its source (E104)")
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
@@ -198,6 +207,30 @@ def is_dicom_file(path: Path) -> bool:
     """Whether a file begins as DICOM's files do."""
     with path.open("rb") as file:
         return file.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
+
+
+def _lengths_fit(path: Path) -> bool:
+    """Whether no element claims to be longer than its file: GDCM takes as much memory as is claimed."""
+    if not is_dicom_file(path):
+        return True
+    try:
+        import pydicom
+        from pydicom.dataelem import RawDataElement
+    except ImportError as error:
+        raise ResourceError('DICOM needs pydicom; run pip install "voxpool[dicom]"') from error
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if _FIRST.fullmatch(file.read(_PREAMBLE + 10)[_PREAMBLE:]) is None:
+            return False
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of what the file holds
+            whole = pydicom.dcmread(path, stop_before_pixels=True, defer_size=_LONG)
+            # without keys() a data set gives its elements, and converts their values
+            found: list[Any] = [part.get_item(tag) for part in (whole.file_meta, whole) for tag in part.keys()]  # noqa: SIM118
+        unread = [one for one in found if isinstance(one, RawDataElement) and one.length not in (0, _UNDEFINED)]
+        return all(one.value_tell + one.length <= size for one in unread)
+    except Exception:  # of many kinds, all for damage: what pydicom cannot walk through is not given to GDCM
+        return False
 
 
 def _holds_voxels(path: Path) -> bool:

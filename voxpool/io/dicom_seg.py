@@ -1,6 +1,7 @@
 """A label map as DICOM Segmentation beside the series that it was made from."""
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -74,24 +75,26 @@ def write_segmentation(
     frames = np.ascontiguousarray(labels.transpose(2, 1, 0))
     masks = np.stack([frames == label for label in present], axis=-1).astype(np.uint8)
     try:
-        segmentation = highdicom.seg.Segmentation(
-            source_images=slices,
-            pixel_array=masks,
-            segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=[
-                _describe(number + 1, label_names[label], algorithm) for number, label in enumerate(present)
-            ],
-            series_instance_uid=highdicom.UID(),
-            series_number=_SERIES_NUMBER,
-            sop_instance_uid=highdicom.UID(),
-            instance_number=1,
-            manufacturer=_MAKER,
-            manufacturer_model_name=_MAKER,
-            software_versions=__version__,
-            device_serial_number="0",
-            series_description=f"{_MAKER} tissues, research use only",
-            omit_empty_frames=True,
-        )
+        # highdicom warns of persons whose names have one part, and says the name
+        with warnings.catch_warnings(action="ignore"):
+            segmentation = highdicom.seg.Segmentation(
+                source_images=slices,
+                pixel_array=masks,
+                segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+                segment_descriptions=[
+                    _describe(number + 1, label_names[label], algorithm) for number, label in enumerate(present)
+                ],
+                series_instance_uid=highdicom.UID(),
+                series_number=_SERIES_NUMBER,
+                sop_instance_uid=highdicom.UID(),
+                instance_number=1,
+                manufacturer=_MAKER,
+                manufacturer_model_name=_MAKER,
+                software_versions=__version__,
+                device_serial_number="0",
+                series_description=f"{_MAKER} tissues, research use only",
+                omit_empty_frames=True,
+            )
     except (ValueError, AttributeError, TypeError) as error:
         raise InputError(f"the source series lacks what a DICOM SEG refers to: {error}; export NIfTI") from error
     with atomic_path(path) as part:

@@ -64,7 +64,7 @@ class VolumeHeader:
         if self.volumes > 1 and volume is None:
             raise InputError(
                 f"{self.path.name}: is {len(self.dims)}-D with {self.volumes} volumes, wanted one 3-D volume; "
-                f"choose one with volume=0 to {self.volumes - 1} (E109)"
+                f"choose one: --volume 0 to {self.volumes - 1} (E109)"
             )
         chosen = volume or 0
         if not 0 <= chosen < self.volumes:

@@ -19,6 +19,7 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 _DETACHED = (".nhdr", ".mhd")
 _MOST_TEXT = 1 << 16  # bytes of a header of text
 _DATA_FILE = re.compile(rb"^(?:data ?file:|ElementDataFile *=) *(\S[^\r\n]*?) *\r?$", re.IGNORECASE | re.MULTILINE)
+_AXES = re.compile(rb"^\s*NDims\s*=\s*([^\s]+)", re.MULTILINE)
 _PIXEL = re.compile(r"(\d+)-bit (signed integer|unsigned integer|float)")
 _KINDS = {"signed integer": "i", "unsigned integer": "u", "float": "f"}
 _COLOURS = (3, 4)  # components of a colour, with and without opacity
@@ -38,6 +39,28 @@ def simpleitk(what: str) -> Any:
     return SimpleITK
 
 
+def companion(path: Path) -> Path | None:
+    """The file of voxels that a detached header names; None for other headers.
+
+    Raises:
+        InputError: E101 or E134, when it is not beside the header.
+    """
+    if path.suffix.lower() not in _DETACHED:
+        return None
+    with path.open("rb") as file:
+        found = _DATA_FILE.search(file.read(_MOST_TEXT))
+    name = found.group(1).decode("utf-8", "replace") if found else ""
+    if not name or name.startswith("LIST") or "%" in name:
+        raise InputError(f"{path.name}: names no single file of voxels; save it as one .nrrd or .mha file (E105)")
+    if name == "LOCAL":
+        return None
+    if Path(name).name != name:
+        raise InputError(f"{path.name}: names voxels in another folder, {name}; put both files into one (E134)")
+    if not (path.parent / name).is_file():
+        raise InputError(f"{path.name}: its voxels {name} are missing; copy them beside it (E101)")
+    return path.parent / name
+
+
 def read_header(path: Path, *, assume_affine: bool, prefer: str | None, max_gb: float) -> VolumeHeader:
     """Reads and checks a header.
 
@@ -52,7 +75,9 @@ def read_header(path: Path, *, assume_affine: bool, prefer: str | None, max_gb: 
         ResourceError: If SimpleITK is not installed.
     """
     reader = _reader(path)
-    size = path.stat().st_size + _size_of_data(path)
+    _check_axes(path)
+    data = companion(path)
+    size = path.stat().st_size + (data.stat().st_size if data else 0)
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
@@ -66,8 +91,8 @@ def read_header(path: Path, *, assume_affine: bool, prefer: str | None, max_gb: 
     placed = path.suffix.lower() not in (".nrrd", ".nhdr") or reader.HasMetaDataKey("NRRD_space")
     if not placed and not assume_affine:
         raise InputError(
-            f"{path.name}: names no space, so left and right are unknown; write it with a space, or read it with"
-            " assume_affine (E113)"
+            f"{path.name}: names no space, so left and right are unknown; write it with a space, or accept it"
+            " with --assume-affine (E113)"
         )
     try:
         geometry = Geometry((dims[0], dims[1], dims[2]), _affine(reader))
@@ -86,6 +111,21 @@ def read_header(path: Path, *, assume_affine: bool, prefer: str | None, max_gb: 
         codes=None,
         notices=(*notices, *unusual(geometry)),
     )
+
+
+def _check_axes(path: Path) -> None:
+    """Refuse a MetaImage of impossibly many axes, for which ITK's process ends.
+
+    Raises:
+        InputError: E107.
+    """
+    if path.suffix.lower() not in (".mha", ".mhd"):
+        return
+    with path.open("rb") as file:
+        stated = [found.decode("ascii", "replace") for found in _AXES.findall(file.read(_MOST_TEXT))]
+    for number in stated:
+        if number not in ("1", "2", "3", "4", "5"):
+            raise InputError(f"{path.name}: its header claims {number} axes, wanted 3; the file is damaged (E107)")
 
 
 def read_voxels(header: VolumeHeader, volume: int | None) -> np.ndarray:
@@ -119,28 +159,6 @@ def _stored(path: Path) -> np.ndarray:
     image = _reader(path).Execute()
     array = simpleitk(path.name).GetArrayFromImage(image)
     return np.moveaxis(array, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else array
-
-
-def _size_of_data(path: Path) -> int:
-    """Bytes of the file that a detached header names; 0 for other headers.
-
-    Raises:
-        InputError: E101 or E134, when it is not beside the header.
-    """
-    if path.suffix.lower() not in _DETACHED:
-        return 0
-    with path.open("rb") as file:
-        found = _DATA_FILE.search(file.read(_MOST_TEXT))
-    name = found.group(1).decode("utf-8", "replace") if found else ""
-    if not name or name.startswith("LIST") or "%" in name:
-        raise InputError(f"{path.name}: names no single file of voxels; save it as one .nrrd or .mha file (E105)")
-    if name == "LOCAL":
-        return 0
-    if Path(name).name != name:
-        raise InputError(f"{path.name}: names voxels in another folder, {name}; put both files into one (E134)")
-    if not (path.parent / name).is_file():
-        raise InputError(f"{path.name}: its voxels {name} are missing; copy them beside it (E101)")
-    return (path.parent / name).stat().st_size
 
 
 def _dtype(reader: Any, name: str) -> np.dtype:

@@ -53,8 +53,8 @@ def read_header(path: Path, *, assume_affine: bool, prefer: str | None, max_gb: 
     check_size(path, dims, dtype.itemsize, offset=_LENGTH, compressed=gzipped, max_gb=max_gb, size=size)
     if not placed and not assume_affine:
         raise InputError(
-            f"{name}: states no position in space, so left and right are unknown; write it with mri_convert, or read"
-            " it with assume_affine (E113)"
+            f"{name}: states no position in space, so left and right are unknown; write it with mri_convert, or accept"
+            " it with --assume-affine (E113)"
         )
     try:
         geometry = Geometry((dims[0], dims[1], dims[2]), _affine(dims, values[8:] if placed else _FALLBACK))

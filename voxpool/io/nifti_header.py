@@ -14,14 +14,37 @@ from .header import VolumeHeader, check_dims, check_size, starts_as_gzip, unusua
 from .nifti_space import codes_of, place
 from .stream import read_start
 
-EXTENSIONS = (".nii.gz", ".nii")
+EXTENSIONS = (".nii.gz", ".nii", ".img.gz", ".img")
+"""An `.img` has its header beside it, as `.hdr`: NIfTI too, or Analyze 7.5."""
+
+_PAIRS = (".img.gz", ".img")
+# of a header of Analyze, what NIfTI reads at the same places as units and as position
+_NOT_ANALYZE = ((116, 124), (252, 348))
+_ANALYZE_LENGTH = 348
+
+
+def companion(path: Path) -> Path | None:
+    """The header of an `.img`, wherever it lies beside it; None for single files.
+
+    Raises:
+        InputError: E101, when it is missing.
+    """
+    ending = next((each for each in _PAIRS if path.name.lower().endswith(each)), None)
+    if ending is None:
+        return None
+    name = path.name[: -len(ending)]
+    beside = [path.with_name(name + each) for each in (".hdr", ".hdr.gz", ".HDR")]
+    found = next((each for each in beside if each.is_file()), None)
+    if found is None:
+        raise InputError(f"{path.name}: its header {beside[0].name} is missing; copy it beside it (E101)")
+    return found
 
 
 def read_header(path: Path, *, assume_affine: bool, prefer: str | None, max_gb: float) -> VolumeHeader:
     """Reads and checks a header.
 
     Args:
-        path: A `.nii` or `.nii.gz` file.
+        path: A `.nii`, `.nii.gz`, `.img` or `.img.gz` file.
         assume_affine: Accept a file that states no position (both codes 0), with NIfTI's fallback: first axis
             to the left, grid centred on the origin.
         prefer: "sform" or "qform": which one holds where the two disagree.
@@ -31,10 +54,12 @@ def read_header(path: Path, *, assume_affine: bool, prefer: str | None, max_gb: 
         InputError: When the file is not NIfTI, or says something that no 3D scan can have.
     """
     gzipped = _sniff(path)
-    header, start = _parse(path, gzipped)
+    apart = companion(path)
+    header, length = _parse(path, gzipped) if apart is None else _parse_apart(apart)
     dims = _dims(header, path.name)
     dtype = _dtype(header, path.name)
-    offset = _offset(header, start, path.name)
+    # in one file the voxels follow the header and the mark of its extensions
+    offset = _offset(header, 0 if apart else length + 4, path.name)
     size = path.stat().st_size
     check_size(path, dims, dtype.itemsize, offset=offset, compressed=gzipped, max_gb=max_gb, size=size)
     slope, inter = _scaling(header, path.name)
@@ -68,9 +93,32 @@ def _sniff(path: Path) -> bool:
 
 
 def _parse(path: Path, gzipped: bool) -> tuple[Any, int]:
-    """Returns nibabel's header object and its length in the file."""
-    name = path.name
-    block = read_start(path, gzipped, 540)
+    """Returns nibabel's header object of a single file, and the header's length in it."""
+    name, block = path.name, read_start(path, gzipped, 540)
+    header, magic = _header_in(block, name)
+    if magic in (b"ni1", b"ni2"):
+        raise InputError(f"{name}: is one half of a .hdr/.img pair; name the .img file (E103)")
+    if magic not in (b"n+1", b"n+2"):
+        raise InputError(f"{name}: has no NIfTI mark (Analyze 7.5?), so left and right are unknown; convert it (E103)")
+    return header, len(header.binaryblock)
+
+
+def _parse_apart(path: Path) -> tuple[Any, int]:
+    """The same of a header that is a file of its own; one of Analyze becomes one of NIfTI that states no position."""
+    block = read_start(path, _sniff(path), 540)
+    header, magic = _header_in(block, path.name)
+    if magic not in (b"ni1", b"ni2"):
+        if len(header.binaryblock) != _ANALYZE_LENGTH:
+            raise InputError(f"{path.name}: has no NIfTI mark and is no Analyze header; convert it (E103)")
+        plain = bytearray(header.binaryblock)
+        for start, end in _NOT_ANALYZE:
+            plain[start:end] = bytes(end - start)
+        header = type(header)(bytes(plain), endianness=header.endianness, check=False)
+    return header, len(header.binaryblock)
+
+
+def _header_in(block: bytes, name: str) -> tuple[Any, bytes]:
+    """Nibabel's header object, and the mark that says what kind of file it is of."""
     kinds: dict[tuple[bytes, str], Any] = {
         (length.to_bytes(4, "big" if order == ">" else "little"), order): kind
         for length, kind in ((348, nibabel.Nifti1Header), (540, nibabel.Nifti2Header))
@@ -85,12 +133,7 @@ def _parse(path: Path, gzipped: bool) -> tuple[Any, int]:
             f"{name}: ends early, inside its header ({len(block)} of {length} bytes); copy it again (E104)"
         )
     header = kind(block[:length], endianness=order, check=False)
-    magic = block[344:347] if length == 348 else block[4:7]
-    if magic in (b"ni1", b"ni2"):
-        raise InputError(f"{name}: is one half of a .hdr/.img pair; convert it to a single .nii file (E103)")
-    if magic not in (b"n+1", b"n+2"):
-        raise InputError(f"{name}: has no NIfTI mark (Analyze 7.5?), so left and right are unknown; convert it (E103)")
-    return header, length
+    return header, block[344:347] if length == 348 else block[4:7]
 
 
 def _dims(header: Any, name: str) -> tuple[int, ...]:
@@ -114,11 +157,11 @@ def _dtype(header: Any, name: str) -> np.dtype:
     return dtype
 
 
-def _offset(header: Any, start: int, name: str) -> int:
+def _offset(header: Any, first: int, name: str) -> int:
     offset = float(header["vox_offset"])
-    if offset == 0:  # some writers leave it out; the voxels then follow the header and its extension mark
-        return start + 4
-    if not math.isfinite(offset) or offset != int(offset) or not start + 4 <= offset < 2**40:
+    if offset == 0:  # some writers leave it out
+        return first
+    if not math.isfinite(offset) or offset != int(offset) or not first <= offset < 2**40:
         raise InputError(f"{name}: says that its voxels start at byte {offset:g}; the file is damaged (E104)")
     return int(offset)
 

@@ -63,7 +63,7 @@ def place(codes: HeaderCodes, shape: Shape, assume_affine: bool, prefer: str | N
         if not assume_affine:
             raise InputError(
                 "states no position in space (sform and qform codes are both 0), so left and right are "
-                "unknown; write a qform or sform, or read it with assume_affine (E113)"
+                "unknown; write a qform or sform, or accept it with --assume-affine (E113)"
             )
         return assumed_place(codes, shape), ["it states no position; took its first axis to point left"]
     if codes.sform_code <= 0:
@@ -79,8 +79,8 @@ def place(codes: HeaderCodes, shape: Shape, assume_affine: bool, prefer: str | N
     apart = sform.distance_mm(qform)
     if apart > _MISMATCH_MM and not _same_within_rounding(codes, sform, qform):
         raise InputError(
-            f"its sform and qform place it up to {apart:.3g} mm apart; say which one is right with "
-            'prefer="sform" or prefer="qform", or repair its header (E114)'
+            f"its sform and qform place it up to {apart:.3g} mm apart; say which one is right, "
+            "--prefer sform or --prefer qform, or repair its header (E114)"
         )
     return sform, []
 

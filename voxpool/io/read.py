@@ -28,18 +28,20 @@ class Format:
         extensions: What its files end in.
         read_header: Reads and checks all but the voxels.
         read_voxels: Reads the stored numbers of one volume.
+        companion: Finds the second file of a volume, if it has one.
     """
 
     name: str
     extensions: tuple[str, ...]
     read_header: Callable[..., VolumeHeader]
     read_voxels: Callable[[VolumeHeader, int | None], np.ndarray]
+    companion: Callable[[Path], Path | None] = lambda _path: None
 
 
 FORMATS = (
-    Format("NIfTI", nifti_header.EXTENSIONS, nifti_header.read_header, stream.read_voxels),
+    Format("NIfTI", nifti_header.EXTENSIONS, nifti_header.read_header, stream.read_voxels, nifti_header.companion),
     Format("MGH", mgh.EXTENSIONS, mgh.read_header, stream.read_voxels),
-    Format("NRRD and MetaImage", itk.EXTENSIONS, itk.read_header, itk.read_voxels),
+    Format("NRRD and MetaImage", itk.EXTENSIONS, itk.read_header, itk.read_voxels, itk.companion),
 )
 
 EXTENSIONS = tuple(ending for each in FORMATS for ending in each.extensions)
@@ -59,12 +61,25 @@ def format_of(path: Path) -> Format:
     """
     name = path.name.lower()
     found = next((each for each in FORMATS if name.endswith(each.extensions)), None)
+    if found is None and name.endswith((".hdr", ".hdr.gz")):
+        raise InputError(f"{path.name}: is a header, wanted the file of voxels; name the .img beside it (E105)")
     if found is None:
         raise InputError(
             f"{path.name}: unknown kind of file {path.suffix!r}, wanted {', '.join(EXTENSIONS)}; "
             "convert it to NIfTI first (E105)"
         )
     return found
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files that a volume is in: itself and, where header and voxels lie apart, the other one.
+
+    Raises:
+        InputError: If one is missing, empty, or of no known kind.
+    """
+    check_file(path)
+    beside = format_of(path).companion(path)
+    return [path] if beside is None else [path, beside]
 
 
 def read_geometry(path: str | os.PathLike[str], *, assume_affine: bool = False, prefer: str | None = None) -> Geometry:
@@ -127,7 +142,7 @@ def read_volume(
     broken = ~np.isfinite(array)
     if broken.any():
         if not nan_to_zero:
-            raise InputError(_broken_voxels(info, broken, remedy=" or read it with nan_to_zero"))
+            raise InputError(_broken_voxels(info, broken, remedy=", or replace them with --nan-to-zero"))
         array[broken] = 0.0
         notices = (*notices, f"{int(broken.sum())} NaN or infinite voxels were set to 0")
     return Volume(array, info.geometry, info.codes, info.path, notices)

@@ -55,7 +55,11 @@ def read_voxels(header: VolumeHeader, volume: int | None) -> np.ndarray:
                 stream.seek(header.offset + header.volumes * length)
                 _drain(stream, name)
     except EOFError:
-        raise InputError(f"{name}: ends early; copy it again from its source (E104)") from None
+        size, whole = header.path.stat().st_size, header.offset + header.volumes * length
+        raise InputError(
+            f"{name}: ends early: what its {size} bytes unpack to is not all of the {whole} bytes that the header"
+            " claims; copy it again from its source (E104)"
+        ) from None
     except (OSError, zlib.error) as error:
         raise InputError(f"{name}: is damaged ({error}); copy it again from its source (E104)") from None
     if len(data) < length:

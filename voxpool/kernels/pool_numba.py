@@ -119,6 +119,11 @@ def _array(tensor: Tensor) -> np.ndarray:
     return tensor.numpy()
 
 
+def _maps(tensor: Tensor) -> np.ndarray:
+    """View maps (N, C, P) as an array (2, N, C, P) that holds them twice, see `unit_numba`."""
+    return _array(tensor.expand(2, *tensor.shape))
+
+
 def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
@@ -134,7 +139,7 @@ def segment_max(x: Tensor, segments: Tensor, num_segments: int, plan: list[Tenso
     wide = _wide(x.dtype)
     values = x.new_full((samples, channels, num_segments), -torch.inf, dtype=wide)
     argmax = torch.full(values.shape, -1)
-    data, ids, maxima, places = _array(x), _array(segments), _array(values), _array(argmax)
+    data, ids, maxima, places = _maps(x), _array(segments), _array(values), _array(argmax)
     units = _units(x, clamp=True)
     parts = _parts(segments, len(units), num_segments)
     filled: Tasks = []
@@ -145,7 +150,7 @@ def segment_max(x: Tensor, segments: Tensor, num_segments: int, plan: list[Tenso
         for part in parts[n]:
             shape = (unit.vectors, part.count + 1, len(unit.lanes))
             best, where = _scratch(shape, wide), _scratch(shape, torch.int32)
-            voxels = data[n, c, part.voxels], ids[n, part.voxels]
+            voxels = data[:, n, c, part.voxels], ids[n, part.voxels]
             filled.append(partial(unit_numba.fill_maxima, *voxels, part.shift, best, where, unit.lanes))
             blocks.append((best, where, part.first, part.voxels.start))
         for rows in _joins(channels, num_segments):
@@ -183,7 +188,7 @@ def _totals(x: Tensor, segments: Tensor, num_segments: int, more: Sequence[Calla
     """Sums (N, C, K) in float64; `more` is done beside."""
     samples, channels, _ = x.shape
     totals = torch.zeros((samples, channels, num_segments), dtype=torch.float64)
-    data, ids, out = _array(x), _array(segments), _array(totals)
+    data, ids, out = _maps(x), _array(segments), _array(totals)
     units = _units(x, clamp=True)
     parts = _parts(segments, len(units), num_segments)
     filled: Tasks = list(more)
@@ -193,7 +198,7 @@ def _totals(x: Tensor, segments: Tensor, num_segments: int, more: Sequence[Calla
         blocks = []
         for part in parts[n]:
             sums = _scratch((unit.vectors, part.count + 1, len(unit.lanes)), torch.float64)
-            voxels = data[n, c, part.voxels], ids[n, part.voxels]
+            voxels = data[:, n, c, part.voxels], ids[n, part.voxels]
             filled.append(partial(unit_numba.fill_totals, *voxels, part.shift, sums, unit.lanes))
             blocks.append((sums, part.first))
         for rows in _joins(channels, num_segments):
@@ -224,8 +229,8 @@ def unpool(pooled: Tensor, segments: Tensor, base: Tensor | None, channels_last:
     size = segments.shape[1]
     out = advise(layout.empty(pooled, (samples, channels, size), channels_last=channels_last))
     wide = pooled.to(_wide(pooled.dtype)).numpy()
-    ids, target = _array(segments), _array(out)
-    under = None if base is None else _array(layout.arrange(base, channels_last=channels_last))
+    ids, target = _array(segments), _maps(out)
+    under = None if base is None else _maps(layout.arrange(base, channels_last=channels_last))
     units = _units(out, clamp=False)
     parts = _parts(segments, len(units), num_segments)
 
@@ -233,8 +238,8 @@ def unpool(pooled: Tensor, segments: Tensor, base: Tensor | None, channels_last:
         n, c = unit.sample, unit.channels
         table = _scratch((unit.vectors, part.count + 1, len(unit.lanes)), _wide(pooled.dtype))
         unit_numba.fill_table(wide[n, c], part.first, table)
-        below = None if under is None else under[n, c, part.voxels]
-        place = n, c, part.voxels
+        place = slice(None), n, c, part.voxels
+        below = None if under is None else under[place]
         unit_numba.write_voxels(table, ids[n, part.voxels], part.shift, below, target[place], unit.lanes)
 
     threads.run([partial(write, unit, part) for unit in units for part in parts[unit.sample]], out.numel())

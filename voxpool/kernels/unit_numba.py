@@ -1,9 +1,13 @@
 """One unit of CPU pooling, compiled: some channels of some voxels, and how the units are joined.
 
-A unit reads maps (C', P') and ids (P',), and fills accumulators (V, R, W): V vectors of W channels for each of R rows.
-Row 0 takes the ignored voxels (id -1), row 1 the segment `first`, the lowest that occurs, and so on; where all ids are
-expected, `first` is None for the vector code, which then has less to compute. Vector code comes
-from `vector_numba`; its numbers are addresses and strides in bytes, and the width W is the length of the tuple `lanes`.
+A unit reads maps (M, C', P'), of which it takes the first, and ids (P',), and fills accumulators (V, R, W): V vectors
+of W channels for each of R rows. Row 0 takes the ignored voxels (id -1), row 1 the segment `first`, the lowest that
+occurs, and so on; where all ids are expected, `first` is None for the vector code, which then has less to compute.
+Vector code comes from `vector_numba`; its numbers are addresses and strides in bytes, and the width W is the length of
+the tuple `lanes`.
+
+Where M is 2 and both maps are the same one, no order in memory makes the array contiguous. numba then compiles one form
+for all orders, where it would compile three forms of (C', P').
 """
 
 from typing import Any
@@ -49,8 +53,9 @@ def _padded_rest(x: Any, ids: Any, done: int, width: int) -> Any:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def fill_maxima(x: Any, ids: Any, first: int | None, best: Any, where: Any, lanes: Any) -> None:
-    """Maxima of x (C', P') into best, and their positions into where, both (V, R, W); nothing found: -inf and -1."""
+def fill_maxima(maps: Any, ids: Any, first: int | None, best: Any, where: Any, lanes: Any) -> None:
+    """Maxima of maps[0] (C', P') into best, their positions into where, both (V, R, W); nothing found: -inf and -1."""
+    x = maps[0]
     best[:] = -np.inf
     where[:] = -1
     width, item = len(lanes), x.itemsize
@@ -76,8 +81,9 @@ def fill_maxima(x: Any, ids: Any, first: int | None, best: Any, where: Any, lane
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def fill_totals(x: Any, ids: Any, first: int | None, totals: Any, lanes: Any) -> None:
-    """Sums of x (C', P') into totals (V, R, W) float64."""
+def fill_totals(maps: Any, ids: Any, first: int | None, totals: Any, lanes: Any) -> None:
+    """Sums of maps[0] (C', P') into totals (V, R, W) float64."""
+    x = maps[0]
     totals[:] = 0
     width, item = len(lanes), x.itemsize
     channels, size = x.shape
@@ -155,8 +161,9 @@ def fill_table(pooled: Any, first: int, table: Any) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def write_voxels(table: Any, ids: Any, first: int | None, base: Any, out: Any, lanes: Any) -> None:
-    """Write out (C', P') from table (V, R, W), plus base (C', P') unless it is None."""
+def write_voxels(table: Any, ids: Any, first: int | None, bases: Any, outs: Any, lanes: Any) -> None:
+    """Write outs[0] (C', P') from table (V, R, W), plus bases[0] (C', P') unless `bases` is None."""
+    base, out = None if bases is None else bases[0], outs[0]
     width, item = len(lanes), out.itemsize
     size = out.shape[1]
     start, stride, step = out.ctypes.data, out.strides[0], out.strides[1]

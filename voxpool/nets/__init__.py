@@ -8,15 +8,18 @@ from torch import nn
 from voxpool.errors import UsageError
 from voxpool.nets.guided import GuidedVoxResNet
 from voxpool.nets.heads import HEADS, VERSIONS, SupervoxelNet
+from voxpool.nets.monai_net import MonaiNet
 from voxpool.nets.segresnet import SegResNet
 from voxpool.nets.voxresnet import VoxResNet
 from voxpool.nets2d import PLANAR_NETS, create_planar
 
 __all__ = [
     "HEADS",
+    "IMPORTED",
     "NETS",
     "VERSIONS",
     "GuidedVoxResNet",
+    "MonaiNet",
     "SegResNet",
     "SupervoxelNet",
     "VoxResNet",
@@ -31,6 +34,9 @@ NETS: dict[str, Callable[..., nn.Module]] = {
     "guided_voxresnet": GuidedVoxResNet,
 }
 
+IMPORTED: dict[str, Callable[..., nn.Module]] = {"monai": MonaiNet}
+"""Networks that come with their weights from other programs; to be used, not to be trained anew."""
+
 
 def create_net(
     name: str, in_channels: int | None = None, num_classes: int | None = None, *, head: str = "base", **options: Any
@@ -38,7 +44,7 @@ def create_net(
     """Make a network, with a supervoxel head where one is named.
 
     Args:
-        name: A key of `NETS` or of `voxpool.nets2d.PLANAR_NETS`.
+        name: A key of `NETS`, of `IMPORTED` or of `voxpool.nets2d.PLANAR_NETS`.
         in_channels: Number of image channels; None for 1, or for 3 of a network for images.
         num_classes: Number of classes, background included; None for 4, or for those of an image network's published
             configuration.
@@ -50,7 +56,7 @@ def create_net(
         The network in training mode, on the CPU; `forward(x)`, or `forward(x, segments, num_segments)` with a head.
 
     Raises:
-        UsageError: If the name or head is unknown.
+        UsageError: If the name or head is unknown, or they do not go together.
 
     Example:
         >>> net = create_net("voxresnet", reduction=8, head="v3")
@@ -59,10 +65,12 @@ def create_net(
     """
     if name in PLANAR_NETS:
         return create_planar(name, 3 if in_channels is None else in_channels, num_classes, head=head, **options)
-    if name not in NETS:
+    if name in IMPORTED and head != "base":
+        raise UsageError(f"network {name!r} comes from another program and has no place for a head, got {head!r}")
+    if name not in NETS and name not in IMPORTED:
         raise UsageError(f"unknown network {name!r}; take one of {', '.join([*NETS, *PLANAR_NETS])}")
     channels, classes = 1 if in_channels is None else in_channels, 4 if num_classes is None else num_classes
-    base = NETS[name](channels, classes, **options)
+    base = (NETS | IMPORTED)[name](channels, classes, **options)
     return base if head == "base" else add_head(base, head)
 
 

@@ -115,7 +115,7 @@ def run_sanitized(emulator: ModuleType) -> Callable[..., subprocess.CompletedPro
         """Run the cases in a process of their own, as a sanitizer must be there before Python is."""
         library = emulator.build(source, names or pool_cupy.kernel_names(torch.float32), folder, sanitize=sanitizer)
         name = {"address": "libasan.so", "thread": "libtsan.so"}[sanitizer]
-        runtime = subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, text=True, check=True)
+        runtime = subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, encoding="utf-8", check=True)
         # the scheduler's own bookkeeping is between fibers, and no affair of the kernels
         hidden = folder / "hidden"
         hidden.write_text("race_top:on_cpu::\nrace_top:std::vector\nrace_top:std::swap\n", encoding="utf-8")
@@ -130,7 +130,7 @@ def run_sanitized(emulator: ModuleType) -> Callable[..., subprocess.CompletedPro
         # neither sanitizer likes the randomised addresses of new kernels
         command = ["setarch", "-R", sys.executable, HERE / "sanitized.py", file, library, *chosen]
         return subprocess.run(
-            command, env=os.environ | settings, capture_output=True, text=True, check=False, timeout=500
+            command, env=os.environ | settings, capture_output=True, encoding="utf-8", check=False, timeout=500
         )
 
     return run

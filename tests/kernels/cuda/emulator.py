@@ -24,7 +24,7 @@ def build(source: str, names: Sequence[str], folder: Path, *, sanitize: str = ""
     code.write_text(text)
     extra = [f"-fsanitize={sanitize}"] if sanitize else []
     done = subprocess.run(
-        ["g++", *FLAGS, optimise, *extra, code, "-o", library], capture_output=True, text=True, check=False
+        ["g++", *FLAGS, optimise, *extra, code, "-o", library], capture_output=True, encoding="utf-8", check=False
     )
     if done.returncode:
         raise RuntimeError(done.stderr[:4000])

@@ -19,6 +19,8 @@ class Case:
         channels: Of the image.
         kept: Share of the voxels that are in the mask.
         contrast: Of the image; at 0 it is constant.
+        iterations: Numbers of rounds to assign voxels in.
+        sizes: Fewest and most voxels of a segment, to connect by.
     """
 
     shape: tuple[int, int, int]
@@ -26,6 +28,8 @@ class Case:
     channels: int = 1
     kept: float = 1.0
     contrast: float = 1.0
+    iterations: tuple[int, ...] = (1, 3)
+    sizes: tuple[tuple[int, int], ...] = ((0, 10**6), (6, 10**6), (0, 7), (3, 12))
 
 
 CASES = {
@@ -37,7 +41,11 @@ CASES = {
     "one voxel": Case((1, 1, 1), (1, 1, 1)),
     "constant": Case((8, 8, 8), (2, 2, 2), contrast=0.0),
 }
-SMALL = {"two channels": Case((3, 5, 34), (1, 2, 3), channels=2, kept=0.7)}
+SMALL = {
+    "two channels": Case((3, 5, 34), (1, 2, 3), channels=2, kept=0.7, iterations=(2,), sizes=((0, 10**6), (3, 12)))
+}
+"""What goes through every kernel, in its form for two channels, with as few launches as can be."""
+
 NAMES = sorted({name for channels in (1, 2) for name in slic_cupy.kernel_names(channels)})
 """The kernels that the cases need."""
 
@@ -62,10 +70,10 @@ def run(kernels: Any, case: Case, kind: Any = torch.from_numpy) -> list[np.ndarr
     results.append(features)
     grids = [edges, *([np.array([0, n // 2, n])[n < 2 :] for n in case.shape] for _ in range(2))]
     results.append(np.array(kernels.cell_counter(mask)(grids)))
-    for iterations in (1, 3):
+    for iterations in case.iterations:
         cells = kernels.assign(features, mask, edges, weights, iterations)
         results.append(cells)
-        for min_size, most in ((0, 10**6), (6, 10**6), (0, 7), (3, 12)):
+        for min_size, most in case.sizes:
             segments, count = kernels.connect(cells, features, min_size, most)
             results += [segments, np.array(count)]
     return [r.cpu().numpy() if isinstance(r, torch.Tensor) else r for r in results]

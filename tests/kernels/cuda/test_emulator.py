@@ -113,13 +113,13 @@ out = np.zeros(64, np.int32)
 kernel = emulator.Emulated({str(library)!r}, {NAMES!r}).get_function({name!r})
 kernel((2,), (32,), (np.uintp(out.ctypes.data), np.int32(32)), shared_mem=128)
 """
-    runtime = subprocess.run(["gcc", "-print-file-name=libtsan.so"], capture_output=True, text=True, check=True)
+    runtime = subprocess.run(["gcc", "-print-file-name=libtsan.so"], capture_output=True, encoding="utf-8", check=True)
     environment = os.environ | {
         "LD_PRELOAD": runtime.stdout.strip(),
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }
     command = ["setarch", "-R", sys.executable, "-c", script]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=500)
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False, timeout=500)
     assert ("ThreadSanitizer: data race" in done.stderr) is races, done.stderr
     assert bool(done.returncode) is races
