@@ -7,11 +7,12 @@ import pickle
 import signal
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
-from itertools import islice
+from itertools import count, islice
 from typing import Any, Generic, TypeVar
 
 from voxpool.errors import ResourceError, UsageError
@@ -40,7 +41,7 @@ _SETTINGS = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.system-monitor.interval": "5s",
     "distributed.scheduler.allowed-failures": MOST_DEATHS,
-    "distributed.scheduler.worker-saturation": 1.0,  # a task that kills its worker takes no other one with it
+    "distributed.scheduler.worker-saturation": 1.0,  # once many tasks ran: none waits behind one that kills its worker
     "distributed.worker.daemon": False,
     # memory of tensors cannot be spilled to disk, and a paused worker would wait for ever
     "distributed.worker.memory.target": False,
@@ -178,26 +179,27 @@ def run_tasks(
             workers = len(client.scheduler_info(n_workers=-1)["workers"])
         waiting = iter(tasks.items())
         names: dict[str, str] = {}
-        results: dict[str, bytes] = {}
+        heard = _Heard()
         topic = f"voxpool-{uuid.uuid4().hex}"
-        client.subscribe_topic(topic, lambda event: results.setdefault(*event[1]))
+        client.subscribe_topic(topic, lambda event: heard.note(*event[1]))
+        numbers = count()
 
-        def submit(count: int) -> list[Any]:
-            futures = []
-            for name, task in islice(waiting, count):
-                future = client.submit(_send, work, task, name, topic, key=f"voxpool-{name}", pure=False, retries=0)
-                names[future.key] = name
-                futures.append(future)
-            return futures
+        def submit(name: str, task: T) -> Any:
+            # Dask takes keys that differ in their number for tasks of one kind, and deals them one by one
+            future = client.submit(_send, work, task, name, topic, key=f"{topic}-{next(numbers)}", retries=0)
+            names[future.key] = name
+            return future
 
         # not all at once: the driver's memory does not grow with their number
-        running = as_completed(submit(max(1, workers) * _AHEAD))
+        running = as_completed([submit(*item) for item in islice(waiting, max(1, workers) * _AHEAD)])
         for future in running:
-            done = _outcome(names.pop(future.key), future, results)
+            name = names.pop(future.key)
+            done = heard.outcome(name, future)
             future.release()  # or it would be done again, should the process that did it die
-            for other in submit(1):
-                running.add(other)
-            yield done
+            for item in islice(waiting, 1) if done else [(name, tasks[name])]:
+                running.add(submit(*item))
+            if done:
+                yield done
 
 
 @contextmanager
@@ -214,30 +216,59 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
 
 def _send(work: Callable[[T], R], task: T, name: str, topic: str) -> None:
-    """Do a task and send what it gave through the scheduler, which passes it on before it tells of the task's end.
+    """Do a task, and tell of its begin and of what it gave by the scheduler, which passes this on before its end.
 
     Dask leaves results in the processes; what was finished would be lost with one that dies in the next task, and
     asking for it then can wait for ever.
     """
     from distributed import get_worker
 
-    get_worker().log_event(topic, (name, pickle.dumps(work(task))))
+    worker = get_worker()
+    worker.log_event(topic, (name, None))
+    worker.log_event(topic, (name, pickle.dumps(work(task))))
 
 
-def _outcome(name: str, future: Any, results: dict[str, bytes]) -> Done[Any]:
-    from distributed import KilledWorker
+@dataclass
+class _Heard:
+    """What the processes told: which tasks they began, and what these gave."""
 
-    if name in results:
-        return Done(name, pickle.loads(results.pop(name)))
-    error = future.exception()
-    if isinstance(error, KilledWorker):
+    results: dict[str, bytes] = field(default_factory=dict)
+    begun: Counter[str] = field(default_factory=Counter)
+    given_up: Counter[str] = field(default_factory=Counter)
+
+    def note(self, name: str, result: bytes | None) -> None:
+        """Take what a process told: that it begins a task, or what the task gave."""
+        if result is None:
+            self.begun[name] += 1
+        else:
+            self.results.setdefault(name, result)
+
+    def outcome(self, name: str, future: Any) -> Done[Any] | None:
+        """What became of a task; None where it is to be done again.
+
+        Dask blames all tasks that were dealt to a process which died, also those that only waited there. What a
+        process told in the last milliseconds before its death may be lost: so Dask is believed when it gives a task
+        up more often than another one, which kills its processes, can be the reason of.
+        """
+        from distributed import KilledWorker
+
+        if name in self.results:
+            del self.begun[name], self.given_up[name]
+            return Done(name, pickle.loads(self.results.pop(name)))
+        error = future.exception()
+        if not isinstance(error, KilledWorker):
+            raise error
+        self.given_up[name] += 1
+        if self.begun[name] <= MOST_DEATHS and self.given_up[name] <= MOST_DEATHS + 1:
+            return None
+        deaths = max(self.begun[name], self.given_up[name])
+        del self.begun[name], self.given_up[name]
         return Done(
             name,
             None,
-            f"{MOST_DEATHS + 1} processes were killed while they worked on it; memory was too small, or a library"
+            f"{deaths} processes were killed while they worked on it; memory was too small, or a library"
             " crashed: give fewer --workers, or see what the system's log says (E604)",
         )
-    raise error
 
 
 @contextmanager

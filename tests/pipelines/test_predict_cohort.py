@@ -13,11 +13,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import dask
 import nibabel
 import numpy as np
 import psutil
 import pytest
 import torch
+from distributed import LocalCluster
 
 from tests.pipelines import tasks
 from tests.pipelines.conftest import Run
@@ -207,6 +209,22 @@ def test_poison_is_isolated(tmp_path: Path) -> None:
     assert "3 processes were killed" in found["poison"].death
     ran = [row.split()[0] for row in (tmp_path / "ran.txt").read_text().splitlines()]
     assert {name: ran.count(name) for name in names} == {name: 3 if name == "poison" else 1 for name in names}
+
+
+def test_a_task_behind_poison_is_not_given_up(tmp_path: Path) -> None:
+    work = {name: (str(tmp_path), name) for name in ("poison", "d")}
+    settings = {
+        "distributed.scheduler.allowed-failures": 0,  # one death, and Dask gives up all tasks that were dealt there
+        "distributed.worker.daemon": False,
+    }
+    with (
+        dask.config.set(settings),
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+    ):
+        done = {done.name: done for done in run_tasks(tasks.note, work, engine=cluster.scheduler_address)}
+    assert done["d"].result == "d1"
+    assert "3 processes were killed" in done["poison"].death
+    assert (tmp_path / "ran.txt").read_text().count("poison") == 3
 
 
 def test_a_result_outlives_the_process_that_found_it(tmp_path: Path) -> None:
