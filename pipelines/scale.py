@@ -216,16 +216,16 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
 
 def _send(work: Callable[[T], R], task: T, name: str, topic: str) -> None:
-    """Do a task, and tell of its begin and of what it gave by the scheduler, which passes this on before its end.
+    """Do a task; tell the scheduler before that it begins, and after it what it gave, before Dask tells of its end.
 
     Dask leaves results in the processes; what was finished would be lost with one that dies in the next task, and
     asking for it then can wait for ever.
     """
-    from distributed import get_worker
+    from distributed import get_client
 
-    worker = get_worker()
-    worker.log_event(topic, (name, None))
-    worker.log_event(topic, (name, pickle.dumps(work(task))))
+    client = get_client()
+    client.log_event(topic, (name, None))  # returns when the scheduler has it: this process may now die
+    client.log_event(topic, (name, pickle.dumps(work(task))))
 
 
 @dataclass
@@ -246,9 +246,9 @@ class _Heard:
     def outcome(self, name: str, future: Any) -> Done[Any] | None:
         """What became of a task; None where it is to be done again.
 
-        Dask blames all tasks that were dealt to a process which died, also those that only waited there. What a
-        process told in the last milliseconds before its death may be lost: so Dask is believed when it gives a task
-        up more often than another one, which kills its processes, can be the reason of.
+        Dask blames all tasks that were dealt to a process which died, also those that only waited there. A process
+        may die before it can tell what it begins: so Dask is believed when it gives a task up more often than
+        another one, which kills its processes, can be the reason of.
         """
         from distributed import KilledWorker
 

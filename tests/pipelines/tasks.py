@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import torch
+from distributed import get_worker
 from torch import distributed
 
 from voxpool.engine import TrainConfig, train
@@ -15,18 +16,14 @@ from voxpool.nets import create_net
 def note(task: tuple[str, str]) -> str:
     """Write down that a task ran, and give its name with how often it did; "poison" kills its process each time.
 
-    Where "heard.txt" is, that is when it names all that this process gave before, which would else be done again.
+    "slow poison" does so when the driver has heard of all that this process gave before.
     """
     folder, name = Path(task[0]), task[1]
     with (folder / "ran.txt").open("a") as file:
-        file.write(f"{name} {os.getpid()}\n")
-    if name == "poison":
-        rows = [row.split() for row in (folder / "ran.txt").read_text().splitlines()]
-        mine = {ran for ran, process in rows if process == str(os.getpid())} - {name}
-        heard = folder / "heard.txt"
-        while heard.exists() and not mine <= set(heard.read_text().split()):
-            time.sleep(0.1)  # between two looks
-        time.sleep(0.1)  # the scheduler hears just after the driver that a result is no longer needed
+        file.write(f"{os.getpid()} {name}\n")
+    if name.endswith("poison"):
+        while name.startswith("slow") and get_worker().data:  # kept until nobody needs it
+            time.sleep(0.02)  # between two looks
         os.kill(os.getpid(), signal.SIGKILL)
     return f"{name}{(folder / 'ran.txt').read_text().split().count(name)}"
 
