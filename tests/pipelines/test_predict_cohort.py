@@ -122,6 +122,27 @@ def _wait(condition, seconds: float = 120) -> None:
         time.sleep(0.02)  # between two looks
 
 
+def _ended(out: Path) -> int:
+    """How many scans are done."""
+    return len(list(out.glob("c*.json")))
+
+
+def _stop(driver: subprocess.Popen, out: Path) -> None:
+    """Stop the driver while a scan is worked at, and wait for the end of this one, of which the driver hears nothing.
+
+    No scan is begun from here on.
+    """
+    wanted = 1
+    while True:
+        _wait(lambda count=wanted: _ended(out) >= count)
+        driver.send_signal(signal.SIGSTOP)
+        wanted = _ended(out) + 1
+        with suppress(AssertionError):
+            _wait(lambda count=wanted: _ended(out) >= count, seconds=10)
+            return
+        driver.send_signal(signal.SIGCONT)  # all workers were between two scans
+
+
 def _workers(driver: subprocess.Popen) -> list[psutil.Process]:
     """What the process that imports once was forked into."""
     servers = [one for one in psutil.Process(driver.pid).children() if "forkserver" in " ".join(one.cmdline())]
@@ -132,7 +153,7 @@ def test_a_killed_worker_loses_only_the_scan_in_flight(scans: Path, model: Path,
     out, report = tmp_path / "out", tmp_path / "run.json"
     more = ("--engine", "dask", "--workers", "2", "--report", report)
     driver = subprocess.Popen(command(scans, model, out, *more), stdout=subprocess.DEVNULL)
-    _wait(lambda: len(list(out.glob("c*.json"))) >= 2)
+    _wait(lambda: _ended(out) >= 2)
     workers = _workers(driver)
     assert len(workers) == 2
     workers[0].kill()
@@ -161,11 +182,7 @@ def test_an_ended_driver_leaves_no_process_and_goes_on(
     driver = subprocess.Popen(
         command(scans, model, out, *more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
-    early = number == signal.SIGTERM
-    _wait(lambda: len(list(out.glob("c*.json"))) >= (1 if early else 2))
-    driver.send_signal(signal.SIGSTOP)  # no scan is begun from here on
-    if early:  # the driver does not hear of the scan that the other worker now ends
-        _wait(lambda: len(list(out.glob("c*.json"))) >= 2)
+    _stop(driver, out)
     workers = _workers(driver)
     if number == signal.SIGINT:  # Ctrl-C reaches all processes of a terminal
         os.killpg(driver.pid, number)
@@ -289,7 +306,7 @@ def test_two_drivers_and_another_model(
     out = tmp_path / "out"
     first = subprocess.Popen(command(scans, model, out, "--engine", "serial"), stdout=subprocess.DEVNULL)
     try:
-        _wait(lambda: bool(list(out.glob("c*.json"))))
+        _wait(lambda: _ended(out) >= 1)
         first.send_signal(signal.SIGSTOP)  # it still holds the folder when the second one looks
         assert f"process {first.pid} on " in run_here(scans, model, out, code=2)
     finally:
